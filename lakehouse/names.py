@@ -1,0 +1,39 @@
+"""The vocabulary: layers, table paths, asset keys, transaction ids and lineage columns."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Layer = Literal["bronze", "silver", "gold", "quarantine", "ops"]
+LAYERS: tuple[Layer, ...] = get_args(Layer)
+
+BATCH_ID = "_batch_id"
+SOURCE_FILE = "_source_file"
+SOURCE_ROW = "_source_row"
+INGESTED_AT = "_ingested_at_utc"
+RESCUED = "_rescued"
+#: Columns that bronze adds to every row, and that no source may bring itself.
+LINEAGE: tuple[str, ...] = (BATCH_ID, SOURCE_FILE, SOURCE_ROW, INGESTED_AT)
+
+#: Columns that a silver table of mode ``history`` has besides its contract's.
+VALID_FROM = "valid_from_utc"
+VALID_TO = "valid_to_utc"
+IS_CURRENT = "is_current"
+
+#: Key of our JSON document in a Delta commit's metadata.
+COMMIT_KEY = "lakehouse"
+
+
+def table_path(layer: Layer, table: str) -> str:
+    """Path of a table below the lake's root: ``silver/flights``."""
+    return f"{layer}/{table}"
+
+
+def asset_key(layer: Layer, table: str) -> list[str]:
+    """Key of a table in the asset graph: ``["silver", "flights"]``."""
+    return [layer, table]
+
+
+def app_id(stage: str, source: str) -> str:
+    """Delta application-transaction id under which a stage commits the batches of one source."""
+    return f"{stage}/{source}"

@@ -1,0 +1,113 @@
+"""DuckDB over the lake: a bounded connection, and SQL that reads exactly one version of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from lakehouse.storage.failures import translated
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from lakehouse.settings import Settings
+    from lakehouse.storage.table import Snapshot
+
+_TYPES: dict[type[pl.DataType], str] = {
+    pl.Boolean: "BOOLEAN",
+    pl.Int8: "TINYINT",
+    pl.Int16: "SMALLINT",
+    pl.Int32: "INTEGER",
+    pl.Int64: "BIGINT",
+    pl.Float32: "FLOAT",
+    pl.Float64: "DOUBLE",
+    pl.String: "VARCHAR",
+    pl.Binary: "BLOB",
+    pl.Date: "DATE",
+}
+
+
+def quote_identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def duckdb_type(dtype: pl.DataType) -> str:
+    """The DuckDB type of a stored Polars type."""
+    if isinstance(dtype, pl.Struct):
+        fields = ", ".join(f"{quote_identifier(f.name)} {duckdb_type(f.dtype)}" for f in dtype.fields)  # type: ignore[arg-type]
+        return f"STRUCT({fields})"
+    if isinstance(dtype, pl.List):
+        return f"{duckdb_type(dtype.inner)}[]"  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Decimal):
+        return f"DECIMAL({dtype.precision or 38}, {dtype.scale})"
+    if isinstance(dtype, pl.Datetime):
+        return "TIMESTAMP WITH TIME ZONE" if dtype.time_zone else "TIMESTAMP"
+    return _TYPES[dtype if isinstance(dtype, type) else type(dtype)]
+
+
+def duckdb_source(snapshot: Snapshot) -> str:
+    """A parenthesised SELECT over the version's own Parquet files, with exact columns, order and types.
+
+    It needs no extension, and it is a typed empty relation for a version without files. Files written
+    before a column was added lack it: the empty typed branch supplies name and type, and is optimised away.
+    """
+    columns = snapshot.schema()
+    typed = ", ".join(f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in columns.items())
+    empty = f"SELECT {typed} WHERE false"
+    uris = snapshot.uris()
+    if not uris:
+        return f"({empty})"
+    files = ", ".join(quote_literal(uri) for uri in uris)
+    names = ", ".join(quote_identifier(name) for name in columns)
+    parquet = f"read_parquet([{files}], union_by_name=true, hive_partitioning=false)"
+    return f"(SELECT {names} FROM (({empty}) UNION ALL BY NAME (SELECT * FROM {parquet})))"
+
+
+def connect_duckdb(settings: Settings, database: str = ":memory:", *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """A connection with the lake's limits: memory, threads, spill folder, no progress bar, no network extensions.
+
+    For a remote root the httpfs extension is loaded from its installed wheel, and a secret made from the
+    storage options.
+    """
+    import duckdb
+
+    config: dict[str, Any] = {
+        "memory_limit": f"{settings.memory_limit_bytes // (1 << 20)}MiB",
+        "threads": str(settings.thread_count),
+        "temp_directory": f"{settings.state_dir}/duckdb_spill",
+        "autoinstall_known_extensions": "false",
+        "preserve_insertion_order": "false",
+    }
+    with translated(f"open DuckDB {database}"):
+        connection = duckdb.connect(database, read_only=read_only, config=config)
+        connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+        from lakehouse import validation
+
+        if validation.is_remote(settings.root):
+            _load_httpfs(connection, settings)
+    return connection
+
+
+def _load_httpfs(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    import os
+
+    import duckdb_extension_httpfs  # type: ignore[import-untyped]
+    from pathlib import Path
+
+    binary = next(Path(duckdb_extension_httpfs.__file__).parent.rglob("httpfs.duckdb_extension"))
+    connection.execute(f"LOAD {quote_literal(str(binary))}")
+    options = {**{k: v for k, v in os.environ.items() if k.startswith("AWS_")}, **settings.storage_options}
+    options = {key.upper(): value for key, value in options.items()}
+    endpoint = options.get("AWS_ENDPOINT_URL", "")
+    parts = ["TYPE s3", f"KEY_ID {quote_literal(options.get('AWS_ACCESS_KEY_ID', ''))}"]
+    parts.append(f"SECRET {quote_literal(options.get('AWS_SECRET_ACCESS_KEY', ''))}")
+    parts.append(f"REGION {quote_literal(options.get('AWS_REGION', 'us-east-1'))}")
+    if endpoint:
+        parts.append(f"ENDPOINT {quote_literal(endpoint.split('://')[-1].rstrip('/'))}")
+        parts.append(f"URL_STYLE 'path', USE_SSL {'true' if endpoint.startswith('https') else 'false'}")
+    connection.execute(f"CREATE OR REPLACE SECRET lakehouse ({', '.join(parts)})")

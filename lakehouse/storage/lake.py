@@ -1,0 +1,68 @@
+"""The lake: one root, its tables and its small objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse import names, validation
+from lakehouse.storage.objects import Objects
+from lakehouse.storage.table import Table
+
+if TYPE_CHECKING:
+    from lakehouse.settings import Settings
+
+
+class Lake:
+    """A root folder or URL with the layout ``<layer>/<table>/``, ``restore_points/`` …
+
+    Creating a ``Lake`` touches nothing; a table's folder appears with its first commit.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        options: Mapping[str, str] | None = None,
+        *,
+        target_file_bytes: int = 128 << 20,
+        compression_level: int = 1,
+    ) -> None:
+        self.root = root
+        self.options = dict(options or {})
+        self.target_file_bytes = target_file_bytes
+        self.compression_level = compression_level
+        self.objects = Objects(root, self.options)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Lake:
+        return cls(
+            settings.root,
+            settings.storage_options,
+            target_file_bytes=settings.target_file_bytes,
+            compression_level=settings.compression_level,
+        )
+
+    @property
+    def is_remote(self) -> bool:
+        return self.objects.is_remote
+
+    def table(self, layer: names.Layer, name: str) -> Table:
+        """The table of this name, whether it exists or not."""
+        validation.check_identifier(name, "table name")
+        return Table(
+            validation.join_url(self.root, names.table_path(layer, name)),
+            layer,
+            name,
+            self.options,
+            target_file_bytes=self.target_file_bytes,
+            compression_level=self.compression_level,
+        )
+
+    def tables(self, layer: names.Layer) -> list[str]:
+        """Names of the tables of a layer that have at least one version, sorted."""
+        if not self.is_remote:
+            folder = Path(self.root, layer)
+            return sorted(path.parent.name for path in folder.glob("*/_delta_log"))
+        found = {info.path.split("/")[1] for info in self.objects.list(f"{layer}/") if "/_delta_log/" in info.path}
+        return sorted(found)

@@ -1,0 +1,107 @@
+"""Delta file statistics out of a Parquet footer, so that adopted files prune as well as written ones."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from lakehouse import names
+
+#: Delta's own default; wider tables would swell the log. Lineage columns are always kept: stages prune by them.
+MAX_COLUMNS = 32
+_TEXT_LIMIT = 32
+
+
+def footer_stats(footer: Any) -> dict[str, Any]:
+    """numRecords, minValues, maxValues and nullCount of the top-level columns.
+
+    Bounds are never too tight: texts are cut (minimum) or raised (maximum), timestamps rounded outwards to
+    milliseconds, and a column with a doubtful bound in any row group has none.
+    """
+    low: dict[str, Any] = {}
+    high: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    schema = footer.schema
+    for index in range(footer.num_columns):
+        column = schema.column(index)
+        name = column.name
+        if column.path != name or (index >= MAX_COLUMNS and name not in names.LINEAGE):
+            continue
+        bounds = _column_bounds(footer, index)
+        if bounds is None:
+            continue
+        null_count, minimum, maximum = bounds
+        nulls[name] = null_count
+        if minimum is not None and maximum is not None:
+            low[name], high[name] = minimum, maximum
+    return {"numRecords": footer.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
+
+
+def _column_bounds(footer: Any, index: int) -> tuple[int, Any, Any] | None:
+    """(null count, minimum, maximum) over the row groups; None without a reliable null count."""
+    null_count, minimum, maximum, bounded = 0, None, None, True
+    for group in range(footer.num_row_groups):
+        chunk = footer.row_group(group).column(index)
+        stats = chunk.statistics
+        if stats is None or not stats.has_null_count:
+            return None
+        null_count += stats.null_count
+        if stats.null_count == chunk.num_values or not bounded:
+            continue
+        try:
+            if not stats.has_min_max:
+                raise ValueError
+            here_low, here_high = _lower(stats.min), _upper(stats.max)
+        except (ValueError, OverflowError, UnicodeDecodeError):
+            bounded = False
+            continue
+        minimum = here_low if minimum is None or here_low < minimum else minimum
+        maximum = here_high if maximum is None or here_high > maximum else maximum
+    return (null_count, minimum, maximum) if bounded else (null_count, None, None)
+
+
+def _lower(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:_TEXT_LIMIT]
+    if isinstance(value, datetime):
+        return _timestamp(value.replace(microsecond=value.microsecond // 1000 * 1000))
+    return _exact(value)
+
+
+def _upper(value: Any) -> Any:
+    if isinstance(value, str):
+        # U+10FFFF sorts behind whatever was cut off.
+        return value if len(value) <= _TEXT_LIMIT else value[:_TEXT_LIMIT] + "\U0010ffff"
+    if isinstance(value, datetime):
+        if value.microsecond % 1000:
+            value = value.replace(microsecond=value.microsecond // 1000 * 1000) + timedelta(milliseconds=1)
+        return _timestamp(value)
+    return _exact(value)
+
+
+def _timestamp(value: datetime) -> str:
+    if value.tzinfo is not None:
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+    return value.strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}"
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        raise ValueError
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError
+        return value
+    if isinstance(value, int):
+        return value
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value) if -(2**53) < value < 2**53 and value == value.to_integral_value() else _no_bound()
+    raise ValueError
+
+
+def _no_bound() -> Any:
+    raise ValueError

@@ -1,0 +1,361 @@
+"""One Delta table: immutable snapshots, staged data files, one atomic commit.
+
+Every write of the lake goes the same way: data files are written into the table's folder (nobody sees
+them), described, and then adopted by one commit that carries rows, removals, application transactions and
+metadata together. Measured: Polars ``sink_parquet`` plus adoption is 1.4 times as fast as ``sink_delta``.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.errors import StorageError, TableNotFound
+from lakehouse.storage.failures import translated
+from lakehouse.storage.objects import Objects
+from lakehouse.storage.schema import delta_ready, delta_schema
+from lakehouse.storage.stats import footer_stats
+
+#: Contended commits on object stores exceed the library's 15 retries about once in 290 (measured).
+MAX_COMMIT_RETRIES = 100
+#: The log outlives every restore point that an installation normally keeps.
+CONFIGURATION = {"delta.logRetentionDuration": "interval 90 days", "delta.checkpointInterval": "50"}
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A Parquet file in a table's folder that no commit names yet."""
+
+    path: str
+    size_bytes: int
+    num_records: int
+    stats_json: str
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """One commit of a table's history. ``metadata`` is the document that our commits carry, else empty."""
+
+    version: int
+    timestamp_utc: datetime
+    operation: str
+    metadata: dict[str, Any]
+
+
+class Table:
+    """Where a table is or will be. Holds no state: ask for a ``snapshot`` to read or to commit."""
+
+    def __init__(
+        self,
+        uri: str,
+        layer: names.Layer,
+        name: str,
+        options: Mapping[str, str] | None = None,
+        *,
+        target_file_bytes: int = 128 << 20,
+        compression_level: int = 1,
+    ) -> None:
+        self.uri = uri
+        self.layer = layer
+        self.name = name
+        self.options = dict(options or {})
+        self.target_file_bytes = target_file_bytes
+        self.compression_level = compression_level
+        self.objects = Objects(uri, self.options)
+
+    def __repr__(self) -> str:
+        return f"Table({self.layer}.{self.name})"
+
+    @property
+    def label(self) -> str:
+        return f"{self.layer}.{self.name}"
+
+    def exists(self) -> bool:
+        return self.snapshot_or_none() is not None
+
+    def snapshot(self, version: int | None = None) -> Snapshot:
+        """The newest version, or the one named.
+
+        Raises:
+            TableNotFound: there is no such table or version.
+            StorageError, StorageUnavailable: it could not be read; never a reason to create it.
+        """
+        import deltalake
+        from deltalake.exceptions import TableNotFoundError
+
+        if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
+            raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")
+        with translated(f"open {self.label} at {self.uri}"):
+            try:
+                handle = deltalake.DeltaTable(self.uri, version=version, storage_options=self.options or None)
+            except TableNotFoundError as error:
+                # The library says "not found" for "no access" too: only an empty listing means absent.
+                if next(iter(self.objects.list("_delta_log/")), None) is not None:
+                    raise StorageError(f"{self.label} is there, but cannot be read: {error}") from error
+                raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run") from error
+            except deltalake.exceptions.DeltaError as error:
+                if version is not None and "version" in str(error).lower():
+                    raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
+                raise
+        return Snapshot(self, handle)
+
+    def snapshot_or_none(self, version: int | None = None) -> Snapshot | None:
+        """The snapshot, or None when the table does not exist. Every other failure is raised."""
+        try:
+            return self.snapshot(version)
+        except TableNotFound:
+            return None
+
+    def create(
+        self,
+        schema: Mapping[str, pl.DataType],
+        *,
+        add: Sequence[StagedFile] = (),
+        txns: Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        description: str | None = None,
+    ) -> Snapshot:
+        """Commit version 0. Raises ``CommitConflict`` when somebody else has created the table meanwhile."""
+        from deltalake.transaction import create_table_with_add_actions
+
+        if not self.objects.is_remote:
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        with translated(f"create {self.label}"):
+            create_table_with_add_actions(
+                self.uri,
+                delta_schema(schema),
+                [_add_action(file) for file in add],
+                mode="error",
+                name=self.name,
+                description=description,
+                configuration=CONFIGURATION,
+                storage_options=self.options or None,
+                commit_properties=_properties(txns or {}, metadata or {}),
+            )
+        return self.snapshot()
+
+    # -- staging: write or describe data files, without a commit ----------------------------------
+
+    def stage(self, frame: pl.LazyFrame, *, max_rows_per_file: int | None = None) -> list[StagedFile]:
+        """Stream ``frame`` into new Parquet files of about the target size; an empty frame gives no file."""
+        prefix = uuid.uuid4().hex
+        written: list[str] = []
+
+        def file_name(args: Any) -> str:
+            written.append(f"{prefix}-{args.index_in_partition:05d}.parquet")
+            return written[-1]
+
+        if not self.objects.is_remote:
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        with translated(f"write data files of {self.label}"):
+            delta_ready(frame).sink_parquet(
+                pl.PartitionBy(
+                    self.uri,
+                    file_path_provider=file_name,
+                    max_rows_per_file=max_rows_per_file,
+                    # Bytes in memory; a Parquet file of ours is about a quarter of that (measured on flights).
+                    approximate_bytes_per_file=4 * self.target_file_bytes,
+                ),
+                compression="zstd",
+                compression_level=self.compression_level,
+                storage_options=self.options or None,
+                mkdir=True,
+            )
+        staged = self.adopt(written)
+        return [file for file in staged if file.num_records > 0]
+
+    def adopt(self, paths: Iterable[str]) -> list[StagedFile]:
+        """Describe Parquet files that already lie in the table's folder: size, rows and statistics."""
+        import pyarrow.parquet as pq
+
+        staged = []
+        for path in paths:
+            relative = path.removeprefix(self.uri).lstrip("/")
+            with translated(f"read the footer of {self.label}/{relative}"), self.objects.open(relative) as reader:
+                size = reader.seek(0, 2) or reader.tell()
+                reader.seek(0)
+                footer = pq.read_metadata(reader)
+            staged.append(StagedFile(relative, size, footer.num_rows, json.dumps(footer_stats(footer))))
+        return staged
+
+
+class Snapshot:
+    """One version of one table. Reads are repeatable; a commit through it fails if what it read changed."""
+
+    def __init__(self, table: Table, handle: Any) -> None:
+        self.table = table
+        self._handle = handle
+        self.version: int = handle.version()
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.table.label} v{self.version})"
+
+    @cached_property
+    def _schema(self) -> dict[str, pl.DataType]:
+        with translated(f"schema of {self.table.label}"):
+            return dict(pl.scan_delta(self._handle).collect_schema())
+
+    def schema(self) -> dict[str, pl.DataType]:
+        """Column names and types, in order."""
+        return dict(self._schema)
+
+    @property
+    def description(self) -> str | None:
+        return self._handle.metadata().description  # type: ignore[no-any-return]
+
+    def txn(self, app_id: str) -> int:
+        """Highest version that ``app_id`` has committed, 0 when none."""
+        with translated(f"transactions of {self.table.label}"):
+            return self._handle.transaction_version(app_id) or 0
+
+    @cached_property
+    def _files(self) -> pl.DataFrame:
+        with translated(f"files of {self.table.label}"):
+            frame = pl.DataFrame(self._handle.get_add_actions(flatten=True))
+        return frame.with_columns(
+            uri=pl.concat_str(pl.lit(self.table.uri.rstrip("/") + "/"), pl.col("path"))
+        )
+
+    def files(self) -> pl.DataFrame:
+        """One row per data file: path, uri, size_bytes, num_records, min.<column>, max.<column>, null_count.<column>."""
+        return self._files
+
+    def uris(self) -> list[str]:
+        return self._files["uri"].to_list()
+
+    def num_rows(self) -> int:
+        return int(self._files["num_records"].sum() or 0)
+
+    def size_bytes(self) -> int:
+        return int(self._files["size_bytes"].sum() or 0)
+
+    def files_in_range(self, column: str, low: Any, high: Any) -> list[str]:
+        """URIs of the files that may hold a value of ``column`` in [low, high], judged by their statistics."""
+        files = self._files
+        if f"min.{column}" not in files.columns:
+            return self.uris()
+        outside = (pl.col(f"max.{column}") < low) | (pl.col(f"min.{column}") > high)
+        return files.filter(outside.not_().fill_null(True))["uri"].to_list()
+
+    def scan(self, columns: Sequence[str] | None = None, *, uris: Sequence[str] | None = None) -> pl.LazyFrame:
+        """The version's rows, or those of some of its files. Columns a file lacks are null."""
+        chosen = self.uris() if uris is None else list(uris)
+        frame = (
+            pl.scan_parquet(
+                chosen,
+                schema=self._schema,
+                missing_columns="insert",
+                extra_columns="ignore",
+                hive_partitioning=False,
+                glob=False,
+                storage_options=self.table.options or None,
+            )
+            if chosen
+            else pl.LazyFrame(schema=self._schema)
+        )
+        return frame if columns is None else frame.select(columns)
+
+    def history(self, limit: int | None = None) -> list[CommitInfo]:
+        """The newest commits first, up to this version."""
+        with translated(f"history of {self.table.label}"):
+            entries = self._handle.history(limit)
+        return [_commit_info(entry) for entry in entries]
+
+    def stage(self, frame: pl.LazyFrame, *, max_rows_per_file: int | None = None) -> list[StagedFile]:
+        """See ``Table.stage``."""
+        return self.table.stage(frame, max_rows_per_file=max_rows_per_file)
+
+    def adopt(self, paths: Iterable[str]) -> list[StagedFile]:
+        """See ``Table.adopt``."""
+        return self.table.adopt(paths)
+
+    def add_columns(self, columns: Mapping[str, pl.DataType]) -> Snapshot:
+        """A commit of its own that adds nullable columns; harmless when nothing follows it."""
+        if not columns:
+            return self
+        with translated(f"add columns {', '.join(columns)} to {self.table.label}"):
+            self._handle.alter.add_columns(list(delta_schema(columns).fields))
+        return self.table.snapshot()
+
+    def commit(
+        self,
+        *,
+        add: Sequence[StagedFile] = (),
+        remove: Iterable[str] = (),
+        txns: Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        overwrite_schema: Mapping[str, pl.DataType] | None = None,
+    ) -> int:
+        """Adopt and remove files in one atomic commit; the new version.
+
+        Args:
+            add: staged files of this table.
+            remove: paths (relative, as in ``files()``) that the commit takes out.
+            txns: application transactions, app id → batch number.
+            metadata: JSON document kept in the commit, read back by ``history``.
+            overwrite_schema: replace everything, with this schema; ``remove`` must then be empty.
+
+        Raises:
+            CommitConflict: what this snapshot read has changed since, or the transaction is taken.
+        """
+        from deltalake.transaction import RemoveAction
+
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        actions: list[Any] = [_add_action(file) for file in add]
+        if overwrite_schema is None:
+            sizes = dict(self._files.select("path", "size_bytes").iter_rows())
+            actions += [RemoveAction(path, True, now_ms, sizes[path], {}) for path in remove]
+        with translated(f"commit to {self.table.label} after version {self.version}"):
+            self._handle.create_write_transaction(
+                actions,
+                mode="append" if overwrite_schema is None else "overwrite",
+                schema=self._handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
+                commit_properties=_properties(txns or {}, metadata or {}),
+            )
+            self._handle.update_incremental()
+        self.__dict__.pop("_files", None)
+        self.__dict__.pop("_schema", None)
+        self.version = self._handle.version()
+        return self.version
+
+
+def _add_action(file: StagedFile) -> Any:
+    from deltalake.transaction import AddAction
+
+    return AddAction(
+        path=file.path,
+        size=file.size_bytes,
+        partition_values={},
+        modification_time=int(datetime.now(UTC).timestamp() * 1000),
+        data_change=True,
+        stats=file.stats_json,
+    )
+
+
+def _properties(txns: Mapping[str, int], metadata: Mapping[str, Any]) -> Any:
+    import deltalake
+
+    return deltalake.CommitProperties(
+        custom_metadata={names.COMMIT_KEY: json.dumps(metadata, default=str)},
+        max_commit_retries=MAX_COMMIT_RETRIES,
+        app_transactions=[deltalake.Transaction(app_id, version) for app_id, version in txns.items()],
+    )
+
+
+def _commit_info(entry: Mapping[str, Any]) -> CommitInfo:
+    raw = entry.get(names.COMMIT_KEY)
+    return CommitInfo(
+        version=int(entry.get("version", -1)),
+        timestamp_utc=datetime.fromtimestamp(int(entry.get("timestamp", 0)) / 1000, tz=UTC),
+        operation=str(entry.get("operation", "")),
+        metadata=json.loads(raw) if isinstance(raw, str) else {},
+    )
