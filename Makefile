@@ -25,8 +25,8 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@echo "== installing $$(grep -c '^[a-z].*==' requirements.txt) locked packages (about a minute)"
 	@# --no-deps: the lock is complete, and old pips stumble over extras beside hashes.
 	@# --compile: machines may switch bytecode off, which doubles the start of every process.
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --compile -r requirements.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PY) -m pip install -qq --disable-pip-version-check --require-hashes --no-deps --compile -r requirements.txt
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 demo: setup ## Land the NYC flights data, run everything, show what came out
