@@ -1,0 +1,147 @@
+"""The contract of silver.flights."""
+
+from __future__ import annotations
+
+import pandera.polars as pa
+import polars as pl
+
+from lakehouse.contracts.model import Contract, TimestampUtc
+
+PUBLIC = {"sensitivity": "public"}
+# A tail number leads to an aircraft's owner in a public register: never a person's in airline service, yet the
+# one column here that points at somebody.
+INTERNAL = {"sensitivity": "internal"}
+
+HHMM = "clock reading as the source gives it, hours × 100 + minutes; 2400 is midnight"
+
+
+class Flights(Contract):
+    """One row per scheduled departure from Newark, Kennedy or LaGuardia, flown or cancelled.
+
+    Instants are UTC; `*_hhmm` are local clock readings without a date, kept so that each instant can be audited.
+    """
+
+    time_hour_utc: TimestampUtc = pa.Field(
+        description="Scheduled departure, rounded down to the hour (UTC); joins to weather.observed_at_utc.",
+        metadata=PUBLIC,
+    )
+    carrier: pl.String = pa.Field(
+        str_matches=r"^[A-Z0-9]{2}$", description="Airline, two-character IATA code.", metadata=PUBLIC
+    )
+    flight: pl.Int16 = pa.Field(
+        ge=1, le=9999, description="Flight number; unique per carrier and scheduled hour.", metadata=PUBLIC
+    )
+    flight_date: pl.Date = pa.Field(
+        description="Scheduled departure's date where the flight leaves (local).", metadata=PUBLIC
+    )
+    tailnum: pl.String = pa.Field(
+        nullable=True,
+        str_matches=r"^N[0-9][0-9A-Z]{1,4}$",
+        description="Aircraft's tail number (United States register). Null for some cancelled flights.",
+        metadata=INTERNAL | {"on_failure": "warn"},
+    )
+    origin: pl.String = pa.Field(
+        isin=["EWR", "JFK", "LGA"], description="Airport of departure, IATA code.", metadata=PUBLIC
+    )
+    dest: pl.String = pa.Field(
+        str_matches=r"^[A-Z]{3}$", description="Airport of destination, IATA code.", metadata=PUBLIC
+    )
+    origin_tzone: pl.String = pa.Field(
+        description="IANA time zone of the airport of departure; null where no directory knows the airport.",
+        metadata=PUBLIC,
+    )
+    dest_tzone: pl.String = pa.Field(
+        description="IANA time zone of the destination; null where no directory knows the airport.",
+        metadata=PUBLIC,
+    )
+    sched_dep_hhmm: pl.Int16 = pa.Field(
+        ge=0, le=2400, description=f"Scheduled departure, local {HHMM}.", metadata=PUBLIC
+    )
+    dep_hhmm: pl.Int16 = pa.Field(
+        ge=0, le=2400, nullable=True, description=f"Actual departure, local {HHMM}.", metadata=PUBLIC
+    )
+    sched_arr_hhmm: pl.Int16 = pa.Field(
+        ge=0, le=2400, description=f"Scheduled arrival, local {HHMM}.", metadata=PUBLIC
+    )
+    arr_hhmm: pl.Int16 = pa.Field(
+        ge=0, le=2400, nullable=True, description=f"Actual arrival, local {HHMM}.", metadata=PUBLIC
+    )
+    sched_dep_at_utc: TimestampUtc = pa.Field(
+        description="Scheduled departure (UTC).", metadata=PUBLIC
+    )
+    dep_at_utc: TimestampUtc = pa.Field(
+        nullable=True, description="Actual departure (UTC); null when cancelled.", metadata=PUBLIC
+    )
+    sched_arr_at_utc: TimestampUtc = pa.Field(
+        description="Scheduled arrival (UTC).", metadata=PUBLIC
+    )
+    arr_at_utc: TimestampUtc = pa.Field(
+        nullable=True,
+        description="Actual arrival (UTC); null when cancelled, or diverted without reaching its destination.",
+        metadata=PUBLIC,
+    )
+    dep_delay_min: pl.Int32 = pa.Field(
+        ge=-120, le=2880, nullable=True, description="Departure's delay, minutes; early is negative.", metadata=PUBLIC
+    )
+    arr_delay_min: pl.Int32 = pa.Field(
+        ge=-240,
+        le=2880,
+        nullable=True,
+        description="Arrival's delay, minutes; early is negative; null when cancelled or diverted.",
+        metadata=PUBLIC,
+    )
+    air_time_min: pl.Int32 = pa.Field(
+        gt=0, le=1440, nullable=True, description="Time in the air, minutes.", metadata=PUBLIC
+    )
+    distance_mi: pl.Int32 = pa.Field(
+        gt=0, le=12_000, description="Distance between the airports, statute miles.", metadata=PUBLIC
+    )
+    is_cancelled: pl.Boolean = pa.Field(description="True when the flight never departed.", metadata=PUBLIC)
+    is_diverted: pl.Boolean = pa.Field(
+        description="True when it departed but has no arrival delay: it did not reach its destination as planned.",
+        metadata=PUBLIC,
+    )
+
+    @pa.check("sched_dep_hhmm", "dep_hhmm", "sched_arr_hhmm", "arr_hhmm", name="minutes of the reading < 60")
+    def minutes_below_60(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Such as 1275, which is between 0 and 2400 and still no time of day."""
+        return data.lazyframe.select(pl.col(data.key) % 100 < 60)
+
+    @pa.dataframe_check(name="scheduled departure agrees with time_hour_utc")
+    def schedule_agrees_with_hour(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """The one instant that the source gives in UTC must show the scheduled local reading, in that hour."""
+        in_hour = pl.col("sched_dep_at_utc") - pl.col("time_hour_utc")
+        return data.lazyframe.select(in_hour.is_between(pl.duration(minutes=0), pl.duration(minutes=59)))
+
+    @pa.dataframe_check(name="dep_at_utc - sched_dep_at_utc = dep_delay_min")
+    def departure_delay_agrees(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """The clock reading and the delay are two witnesses of one departure."""
+        delay = (pl.col("dep_at_utc") - pl.col("sched_dep_at_utc")).dt.total_minutes()
+        return data.lazyframe.select(delay == pl.col("dep_delay_min"))
+
+    @pa.dataframe_check(name="arr_at_utc - sched_arr_at_utc = arr_delay_min")
+    def arrival_delay_agrees(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """The clock reading and the delay are two witnesses of one arrival."""
+        delay = (pl.col("arr_at_utc") - pl.col("sched_arr_at_utc")).dt.total_minutes()
+        return data.lazyframe.select(delay == pl.col("arr_delay_min"))
+
+    @pa.dataframe_check(name="arr_at_utc - dep_at_utc >= air_time_min")
+    def gate_to_gate_holds_air_time(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Nobody is in the air for longer than between the gates; a wrong day or time zone breaks this."""
+        gate_to_gate = (pl.col("arr_at_utc") - pl.col("dep_at_utc")).dt.total_minutes()
+        return data.lazyframe.select(gate_to_gate >= pl.col("air_time_min"))
+
+    @pa.dataframe_check(name="a cancelled flight has no arrival")
+    def cancelled_has_no_arrival(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Without a departure there is neither an arrival nor time in the air."""
+        landed = pl.col("arr_hhmm").is_not_null() | pl.col("air_time_min").is_not_null()
+        return data.lazyframe.select(pl.col("dep_hhmm").is_not_null() | ~landed)
+
+    @pa.dataframe_check(name="origin <> dest")
+    def leaves_its_origin(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """A flight that goes nowhere is a slip of the pen."""
+        return data.lazyframe.select(pl.col("origin") != pl.col("dest"))
+
+    class Config:
+        name = "flights"
+        unique = ["time_hour_utc", "carrier", "flight"]
