@@ -1,0 +1,1 @@
+"""Operations: what is outstanding, how fresh gold is, who is told, and how much error budget is left."""

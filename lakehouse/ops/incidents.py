@@ -1,0 +1,131 @@
+"""Incidents: late tables that are late for one reason, told of three times at most.
+
+A pure state machine. ``step`` gets the open incidents and what is late now, and returns the incidents after it
+and the notices that are due: one on warning, one on breach, one on recovery, each once per incident.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from lakehouse.ops.freshness import TableFreshness
+
+Kind = Literal["warn", "breach", "recovery"]
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Tables that are late for one cause. ``level`` is the worst that anybody has been told."""
+
+    id: str
+    opened_at_utc: datetime
+    level: Literal["warn", "breach"]
+    tables: tuple[str, ...]
+    sources: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message that is due. ``states`` are the incident's tables as they stand now, the latest first."""
+
+    incident: Incident
+    kind: Kind
+    states: tuple[TableFreshness, ...]
+
+
+def cause_of(state: TableFreshness) -> str:
+    """What two tables have in common when they are late for one reason: the hop and the obstacle there."""
+    return f"{state.hop}: {state.reason}"
+
+
+def step(
+    now_utc: datetime,
+    open_incidents: Sequence[Incident],
+    states: Sequence[TableFreshness],
+    *,
+    warn_after_s: float,
+    fail_after_s: float,
+    coalesce_s: float = 300.0,
+) -> tuple[list[Incident], list[Notice]]:
+    """One look. Returns the incidents that are open afterwards, and the notices that are due.
+
+    Args:
+        states: one per gold table, fresh ones included.
+        coalesce_s: a table this close to the threshold that another one just crossed is told of with it.
+    """
+    by_table = {state.table: state for state in states}
+    incidents = list(open_incidents)
+    known = {table for incident in incidents for table in incident.tables}
+    notices: list[Notice] = []
+
+    for state in states:
+        if state.status == "fresh" or state.table in known:
+            continue
+        related = next((i for i, incident in enumerate(incidents) if _belongs(state, incident)), None)
+        if related is None:
+            incidents.append(_opened(now_utc, state))
+        else:
+            incidents[related] = _grown(incidents[related], [state])
+        known.add(state.table)
+
+    still_open: list[Incident] = []
+    told = {incident.id for incident in open_incidents}
+    for incident in incidents:
+        members = [by_table[table] for table in incident.tables if table in by_table]
+        worst = "breach" if any(m.status == "breach" for m in members) else "warn"
+        is_new = incident.id not in told
+        escalates = worst == "breach" and (is_new or incident.level == "warn")
+        if is_new or escalates:
+            threshold_s = fail_after_s if escalates else warn_after_s
+            near = [
+                state
+                for state in states
+                if state.table not in known
+                and state.lag_s >= threshold_s - coalesce_s
+                and _belongs(state, incident)
+            ]
+            incident = replace(_grown(incident, near), level="breach" if escalates else "warn")
+            known.update(state.table for state in near)
+            members += near
+            notices.append(Notice(incident, "breach" if escalates else "warn", _latest_first(members)))
+        if all(member.status == "fresh" for member in members):
+            notices.append(Notice(incident, "recovery", _latest_first(members)))
+        else:
+            still_open.append(incident)
+    return still_open, notices
+
+
+def _belongs(state: TableFreshness, incident: Incident) -> bool:
+    shares_source = bool(set(state.late_sources) & set(incident.sources))
+    return state.lag_s > 0 and (shares_source or cause_of(state) == incident.cause)
+
+
+def _opened(now_utc: datetime, state: TableFreshness) -> Incident:
+    """Named after the time and the table, so that two observers of one moment give it the same id."""
+    since = state.oldest_arrival_utc or now_utc
+    digest = hashlib.sha256(f"{state.table}|{since.isoformat()}".encode()).hexdigest()[:6]
+    return Incident(
+        id=f"{now_utc:%Y%m%dT%H%M%SZ}-{digest}",
+        opened_at_utc=now_utc,
+        level="warn",
+        tables=(state.table,),
+        sources=state.late_sources,
+        cause=cause_of(state),
+    )
+
+
+def _grown(incident: Incident, states: Iterable[TableFreshness]) -> Incident:
+    tables, sources = list(incident.tables), list(incident.sources)
+    for state in states:
+        tables += [state.table] if state.table not in tables else []
+        sources += [source for source in state.late_sources if source not in sources]
+    return replace(incident, tables=tuple(sorted(tables)), sources=tuple(sorted(sources)))
+
+
+def _latest_first(states: Iterable[TableFreshness]) -> tuple[TableFreshness, ...]:
+    return tuple(sorted(states, key=lambda state: (-state.lag_s, state.table)))
