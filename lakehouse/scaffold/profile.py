@@ -1,0 +1,193 @@
+"""What the columns of a frame are: type, nulls, null markers, values seen, and a key that would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from lakehouse.connectors.columns import clean_names
+from lakehouse.scaffold.content import Content
+from lakehouse.scaffold.key import propose_key
+from lakehouse.scaffold.seen import describe_values
+from lakehouse.scaffold.sniff import Format, Sniffed
+
+#: Texts that people write for "no value". Each counts only where it keeps a column from having its type.
+NULL_MARKERS = (
+    "NA",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "NULL",
+    "null",
+    "None",
+    "none",
+    "nil",
+    "NaN",
+    "nan",
+    "\\N",
+    "-",
+    "--",
+    "?",
+    ".",
+)
+_FIRST_LOOK_ROWS = 2_000
+_INTEGER = r"^-?(0|[1-9]\d{0,17})$"
+_FLOAT = r"^-?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?$"
+_DATE = r"^\d{4}-\d{2}-\d{2}$"
+_TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?$"
+TIMESTAMP = pl.Datetime("us", "UTC")
+_MOST = 0.95
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as proposed. ``source_name`` is the file's; ``seen`` says which values, ``note`` is a remark."""
+
+    name: str
+    dtype: pl.DataType
+    nulls: int
+    source_name: str
+    seen: str | None = None
+    markers: tuple[str, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The whole proposal. ``key`` is empty when no columns identify a row."""
+
+    columns: tuple[Column, ...]
+    rows_seen: int
+    rows: int | None
+    complete: bool
+    key: tuple[str, ...]
+    null_markers: tuple[str, ...]
+    assumptions: tuple[str, ...] = field(default=())
+
+
+def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) -> Profile:
+    """Type every column and find a key, unless ``key`` names one."""
+    frame = content.frame
+    columns = tuple(
+        _column(frame[name], final, sniffed.format)
+        for name, final in zip(frame.columns, clean_names(frame.columns), strict=True)
+    )
+    markers = tuple(dict.fromkeys(marker for column in columns for marker in column.markers))
+    notes = _marker_notes(frame, columns, markers)
+    if not content.complete:
+        seen = f"{frame.height:,} rows" + (f" of {content.rows:,}" if content.rows else "")
+        notes.append(f"types were worked out from {seen}; rows that do not fit will be quarantined, not lost")
+    if not key:
+        candidates = [column.source_name for column in columns if not column.nulls]
+        found = propose_key(sniffed, content, candidates)
+        key = tuple(column.name for column in columns if column.source_name == found)
+        notes.append(
+            f"key: {key[0]} (filled and never repeated); --key changes it"
+            if key
+            else "no key: no single column looks like one, so every row is kept as it comes; --key a,b sets one"
+        )
+    return Profile(columns, frame.height, content.rows, content.complete, key, markers, tuple(notes))
+
+
+def _column(values: pl.Series, name: str, file_format: Format) -> Column:
+    if values.dtype == pl.String:
+        return _text_column(values, name, numbers=file_format == "csv")
+    dtype, note = _storable(values.dtype)
+    seen = describe_values(values.drop_nulls(), dtype, name)
+    return Column(name, dtype, values.null_count(), values.name, seen, note=note)
+
+
+def _text_column(values: pl.Series, name: str, *, numbers: bool) -> Column:
+    """The narrowest type that every value fits; JSON's texts may become times, never numbers."""
+    trimmed = values.str.strip_chars()
+    filled = trimmed.filter((trimmed != "").fill_null(False))
+    real = filled.filter(~filled.is_in(NULL_MARKERS))
+    if real.is_empty():
+        return Column(name, pl.String(), values.len() - filled.len(), values.name, note="no value seen yet")
+    kinds = _KINDS if numbers else _TIME_KINDS
+    dtype = next((dtype for dtype, pattern in kinds if _fits(real, pattern)), None)
+    if dtype is None:
+        seen = describe_values(filled, pl.String(), name)
+        return Column(
+            name, pl.String(), values.len() - filled.len(), values.name, seen, note=_text_note(real)
+        )
+    used = filled.filter(filled.is_in(NULL_MARKERS)).unique(maintain_order=True)
+    note = None
+    if dtype == TIMESTAMP and not _fits(real.head(_FIRST_LOOK_ROWS), r"(Z|[+-]\d{2}:?\d{2})$"):
+        note = "no time zone in the data: taken as UTC"
+    seen = describe_values(real, dtype, name)
+    return Column(name, dtype, values.len() - real.len(), values.name, seen, tuple(used), note)
+
+
+_TIME_KINDS: tuple[tuple[pl.DataType, str], ...] = ((pl.Date(), _DATE), (TIMESTAMP, _TIMESTAMP))
+_KINDS: tuple[tuple[pl.DataType, str], ...] = (
+    (pl.Boolean(), r"^(?i:true|false)$"),
+    (pl.Int64(), _INTEGER),
+    (pl.Float64(), _FLOAT),
+    *_TIME_KINDS,
+)
+
+
+def _fits(values: pl.Series, pattern: str) -> bool:
+    """All values match; a look at the first rows settles most columns cheaply."""
+    return bool(
+        values.head(_FIRST_LOOK_ROWS).str.contains(pattern).all() and values.str.contains(pattern).all()
+    )
+
+
+def _text_note(values: pl.Series) -> str | None:
+    head = values.head(_FIRST_LOOK_ROWS)
+    if _share(head, r"^[+-]?0\d+$") > 0 and _share(head, r"^[+-]?\d+$") == 1:
+        return "digits with leading zeros: kept as text"
+    for kind, pattern in (("numbers", _FLOAT), ("dates", _DATE), ("times", _TIMESTAMP)):
+        if _MOST <= (share := _share(values, pattern)) < 1:
+            return f"{share:.1%} of the values are {kind}, the others are not: kept as text"
+    if _share(head, r"^\d{1,2}[/.]\d{1,2}[/.]\d{2,4}") == 1:
+        return "looks like dates, but day and month could be either: kept as text, parse it in a transform"
+    if _share(head, r"^-?\d{1,3}([.,]\d{3})*[.,]\d+$") == 1:
+        return "looks like numbers with separators: kept as text, parse it in a transform"
+    return None
+
+
+def _share(values: pl.Series, pattern: str) -> float:
+    return float(values.str.contains(pattern).mean() or 0)  # type: ignore[arg-type]
+
+
+def _storable(dtype: pl.DataType) -> tuple[pl.DataType, str | None]:
+    """The nearest type that the tables keep, and what changes by it."""
+    if isinstance(dtype, pl.Datetime):
+        return TIMESTAMP, None if dtype.time_zone else "no time zone in the data: taken as UTC"
+    if dtype in (pl.UInt8, pl.UInt16):
+        return pl.Int32(), None
+    if dtype in (pl.UInt32, pl.UInt64):
+        return pl.Int64(), None
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return pl.String(), None
+    if isinstance(dtype, pl.Null):
+        return pl.String(), "no value seen yet"
+    if isinstance(dtype, pl.Time | pl.Duration):
+        return pl.String(), f"{dtype} has no counterpart in the tables: kept as text"
+    if isinstance(dtype, pl.List | pl.Array):
+        return pl.List(_storable(dtype.inner)[0]), None  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct([pl.Field(item.name, _storable(item.dtype)[0]) for item in dtype.fields]), None  # type: ignore[arg-type]
+    return dtype, None
+
+
+def _marker_notes(frame: pl.DataFrame, columns: tuple[Column, ...], markers: tuple[str, ...]) -> list[str]:
+    notes = []
+    for marker in markers:
+        where = [column.name for column in columns if marker in column.markers]
+        note = f"{marker!r} means no value (seen in {', '.join(where[:4])}{' …' if len(where) > 4 else ''})"
+        texts = [
+            column.name
+            for column in columns
+            if frame[column.source_name].dtype == pl.String
+            and column.dtype == pl.String
+            and bool((frame[column.source_name] == marker).any())
+        ]
+        if texts:
+            note += f"; it becomes null in {', '.join(texts)} too"
+        notes.append(note)
+    return notes
