@@ -1,0 +1,128 @@
+"""Frames as they come, with the contract's types: the step before screening.
+
+Works on LazyFrames, streams, and looks at no value from Python (JSON text excepted, which is decoded a batch at
+a time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from lakehouse.contracts.casting import Conversion, clean_text, conversion
+from lakehouse.contracts.columns import UNCASTABLE, ColumnSpec
+
+#: Columns that live only inside one call: the value that the attempts start from.
+_BEFORE = "__before__"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One column: the value to convert, how (None: only clean), and whether a failure must be recorded."""
+
+    column: ColumnSpec
+    clean: pl.Expr
+    convert: Conversion | None
+
+    @property
+    def staged(self) -> bool:
+        return self.convert is not None and self.convert.can_fail
+
+
+def type_columns(
+    frame: pl.LazyFrame,
+    columns: Sequence[ColumnSpec],
+    *,
+    null_markers: Sequence[str] = (),
+    keep_empty_text: bool = False,
+) -> pl.LazyFrame:
+    """The frame with every contract column that it has in the contract's type.
+
+    Text that equals a null marker after trimming is null; so is empty text, except that ``keep_empty_text``
+    keeps it in text columns. Text columns keep their spaces and leading zeros. A value without an exact
+    counterpart becomes null and ``__uncastable__<column>`` true; that column exists where a cast can fail.
+    """
+    schema = frame.collect_schema()
+    plans = [
+        _plan(column, schema[column.name], null_markers, keep_empty_text)
+        for column in columns
+        if column.name in schema
+    ]
+    staged = [plan for plan in plans if plan.staged]
+    # Stages rather than one big expression: Polars would compute every intermediate once per use.
+    frame = frame.with_columns(
+        *(plan.clean.alias(_BEFORE + plan.column.name) for plan in staged),
+        *(_direct(plan).alias(plan.column.name) for plan in plans if not plan.staged),
+    )
+    for attempt in range(max((len(_attempts(plan)) for plan in staged), default=0)):
+        frame = frame.with_columns(
+            _attempted(plan, attempt) for plan in staged if attempt < len(_attempts(plan))
+        )
+    frame = frame.with_columns(_failed(plan, UNCASTABLE + plan.column.name in schema) for plan in staged)
+    frame = frame.drop(_BEFORE + plan.column.name for plan in staged)
+    return frame.with_columns(_defaults(columns, schema.names()))
+
+
+def add_missing(frame: pl.LazyFrame, columns: Sequence[ColumnSpec]) -> pl.LazyFrame:
+    """The frame with the contract columns that it lacks, holding their default, else nulls of their type."""
+    present = frame.collect_schema()
+    return frame.with_columns(
+        pl.lit(column.default, dtype=column.dtype).alias(column.name)
+        for column in columns
+        if column.name not in present
+    )
+
+
+def _plan(column: ColumnSpec, source: pl.DataType, markers: Sequence[str], keep_empty_text: bool) -> _Plan:
+    value = pl.col(column.name)
+    convert = conversion(source, column.dtype)
+    if not isinstance(source, pl.String):
+        return _Plan(column, value, convert)
+    if isinstance(column.dtype, (pl.String, pl.Categorical)):
+        nothing = [*markers] if keep_empty_text else [*markers, ""]
+        # Trimmed for the comparison only: spaces in text are the source's business.
+        kept = pl.when(~value.str.strip_chars().is_in(nothing)).then(value) if nothing else value
+        return _Plan(column, kept, convert)
+    return _Plan(column, clean_text(value, [*markers, *_nothing(column.dtype)]), convert)
+
+
+def _nothing(dtype: pl.DataType) -> tuple[str, ...]:
+    return ("", "null") if isinstance(dtype, (pl.List, pl.Struct)) else ("",)
+
+
+def _attempts(plan: _Plan) -> tuple[object, ...]:
+    return plan.convert.attempts if plan.convert else ()
+
+
+def _direct(plan: _Plan) -> pl.Expr:
+    return plan.convert(plan.clean) if plan.convert else plan.clean
+
+
+def _attempted(plan: _Plan, number: int) -> pl.Expr:
+    assert plan.convert is not None  # staged plans convert
+    name = plan.column.name
+    before, value = pl.col(_BEFORE + name), pl.col(name)
+    attempt = plan.convert.attempts[number]
+    if number == 0:
+        return attempt(before).alias(name)
+    return value.fill_null(attempt(pl.when(value.is_null()).then(before))).alias(name)
+
+
+def _failed(plan: _Plan, already: bool) -> pl.Expr:
+    name = plan.column.name
+    failed = pl.col(name).is_null() & pl.col(_BEFORE + name).is_not_null()
+    return (failed | pl.col(UNCASTABLE + name) if already else failed).alias(UNCASTABLE + name)
+
+
+def _defaults(columns: Sequence[ColumnSpec], present: Sequence[str]) -> list[pl.Expr]:
+    filled = []
+    for column in columns:
+        if column.default is not None and column.name in present:
+            default = pl.lit(column.default, dtype=column.dtype)
+            value = pl.col(column.name)
+            # As in pandera: NaN counts as missing.
+            value = value.fill_nan(default) if column.dtype.is_float() else value
+            filled.append(value.fill_null(default))
+    return filled
