@@ -33,7 +33,8 @@ NULL_MARKERS = (
 )
 _FIRST_LOOK_ROWS = 2_000
 _INTEGER = r"^-?(0|[1-9]\d{0,17})$"
-_FLOAT = r"^-?(0|[1-9]\d*)?(\.\d+)?([eE][+-]?\d+)?$"
+# Whole numbers beyond 18 digits are identifiers: as floats they would lose their last digits.
+_FLOAT = r"^-?((0|[1-9]\d{0,17})|(0|[1-9]\d*)?\.\d+)([eE][+-]?\d+)?$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?$"
 TIMESTAMP = pl.Datetime("us", "UTC")
