@@ -1,0 +1,145 @@
+"""What checks found, kept beside the data: ``ops.checks``, one row per check of one table version.
+
+Publishing reads this table and nothing else, so a check counts wherever it ran: in a Dagster run, in a dbt
+test, from the command line. The newest row of a check of a version is the one that holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.errors import CommitConflict
+from lakehouse.storage import Lake
+
+TABLE = "checks"
+MAX_SAMPLE_ROWS = 5
+SCHEMA: dict[str, pl.DataType] = {
+    "run_id": pl.String(),
+    "checked_at_utc": pl.Datetime("us", "UTC"),
+    "layer": pl.String(),
+    "table": pl.String(),
+    "version": pl.Int64(),
+    "check": pl.String(),
+    "blocking": pl.Boolean(),
+    "passed": pl.Boolean(),
+    "severity": pl.String(),
+    "count": pl.Int64(),
+    "sample": pl.String(),
+    "message": pl.String(),
+    "recovery": pl.String(),
+}
+_CREATE_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """One check of one version of one table.
+
+    ``count`` is the number of rows at fault; ``sample`` holds a few of them; ``recovery`` is what to run next.
+    Only a failed outcome that is ``blocking`` keeps a version from being published.
+    """
+
+    layer: names.Layer
+    table: str
+    version: int
+    check: str
+    passed: bool
+    blocking: bool = True
+    severity: Literal["error", "warn"] = "error"
+    count: int = 0
+    sample: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    message: str = ""
+    recovery: str = ""
+    run_id: str = ""
+    checked_at_utc: datetime | None = None
+
+    @property
+    def subject(self) -> str:
+        """``silver/flights``, the name of the table in restore points."""
+        return names.table_path(self.layer, self.table)
+
+
+def record(lake: Lake, outcomes: Iterable[CheckOutcome], *, run_id: str = "") -> int:
+    """Append the outcomes to ``ops.checks`` in one commit; how many there were.
+
+    A concurrent writer is no conflict: rows are only ever added.
+    """
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "run_id": outcome.run_id or run_id,
+            "checked_at_utc": outcome.checked_at_utc or now,
+            "layer": outcome.layer,
+            "table": outcome.table,
+            "version": outcome.version,
+            "check": outcome.check,
+            "blocking": outcome.blocking,
+            "passed": outcome.passed,
+            "severity": outcome.severity,
+            "count": outcome.count,
+            "sample": json.dumps(list(outcome.sample)[:MAX_SAMPLE_ROWS], default=str),
+            "message": outcome.message,
+            "recovery": outcome.recovery,
+        }
+        for outcome in outcomes
+    ]
+    if not rows:
+        return 0
+    table = lake.table("ops", TABLE)
+    staged = table.stage(pl.LazyFrame(rows, schema=SCHEMA))
+    metadata = {"stage": "checks", "run_id": run_id, "rows": len(rows)}
+    for attempt in range(_CREATE_ATTEMPTS):
+        snapshot = table.snapshot_or_none()
+        try:
+            if snapshot is None:
+                table.create(SCHEMA, add=staged, metadata=metadata, description=(__doc__ or "").splitlines()[0])
+            else:
+                snapshot.commit(add=staged, metadata=metadata)
+            return len(rows)
+        except CommitConflict:
+            if attempt == _CREATE_ATTEMPTS - 1:
+                raise
+    return len(rows)
+
+
+def outcomes(lake: Lake, versions: Mapping[str, int]) -> list[CheckOutcome]:
+    """The newest outcome of every check of the named versions (``{"silver/flights": 12}``), in no order."""
+    snapshot = lake.table("ops", TABLE).snapshot_or_none()
+    if snapshot is None or not versions:
+        return []
+    wanted = pl.DataFrame(
+        [{"subject": subject, "version": version} for subject, version in versions.items()],
+        schema={"subject": pl.String(), "version": pl.Int64()},
+    )
+    newest = (
+        snapshot.scan()
+        .with_columns(subject=pl.concat_str(pl.col("layer"), pl.lit("/"), pl.col("table")))
+        .join(wanted.lazy(), on=["subject", "version"], how="semi")
+        .sort("checked_at_utc", maintain_order=True)
+        .group_by("subject", "version", "check")
+        .last()
+        .collect()
+    )
+    return [
+        CheckOutcome(**{key: value for key, value in row.items() if key != "subject"} | {"sample": _sample(row)})
+        for row in newest.iter_rows(named=True)
+    ]
+
+
+def failed_blocking(lake: Lake, versions: Mapping[str, int]) -> list[CheckOutcome]:
+    """The blocking checks that the named versions fail; empty when nothing stands against publishing them."""
+    return sorted(
+        (outcome for outcome in outcomes(lake, versions) if outcome.blocking and not outcome.passed),
+        key=lambda outcome: (outcome.subject, outcome.check),
+    )
+
+
+def _sample(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(json.loads(row["sample"] or "[]"))

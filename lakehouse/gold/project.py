@@ -1,0 +1,287 @@
+"""The dbt project as gold needs it: models, their inputs, their write strategy and their hashes.
+
+Read from dbt's ``manifest.json`` without importing dbt, so that a run with no news costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+from lakehouse.errors import GoldBuildError
+from lakehouse.gold.results import Strategy
+from lakehouse.validation import check_identifier
+
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
+#: Materializations that live in one run's memory and are built again whenever something needs them.
+IN_MEMORY = ("view", "ephemeral", "table", "seed")
+#: The one schema that sources may name: gold reads silver.
+SILVER = "silver"
+_IGNORED_DIRS = {"target", "logs", "dbt_packages", "__pycache__", ".git"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One dbt model (or seed). ``models`` and ``silver`` are its direct inputs."""
+
+    name: str
+    unique_id: str
+    resource: str
+    materialized: str
+    strategy: Strategy
+    unique_key: tuple[str, ...]
+    replace_where: str | None
+    never_refresh: bool
+    models: tuple[str, ...]
+    silver: tuple[str, ...]
+    description: str
+    columns: Mapping[str, str]
+    constraints: tuple[tuple[str, str], ...]
+    own_hash: str
+    docs_hash: str
+
+    @property
+    def is_delta(self) -> bool:
+        return self.materialized == "delta"
+
+
+@dataclass(frozen=True)
+class Test:
+    """One data or unit test, and the models it looks at."""
+
+    __test__ = False
+
+    name: str
+    unique_id: str
+    kind: str
+    models: tuple[str, ...]
+    column: str | None
+    description: str
+    severity: str
+
+
+class Project:
+    """The parsed project. Building it checks every model's configuration.
+
+    Raises:
+        GoldBuildError: a model's configuration cannot work; names the model, the value and what is allowed.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], code_hash: str) -> None:
+        self.code_hash = code_hash
+        self._macros: Mapping[str, Any] = manifest["macros"]
+        sources = {uid: node["identifier"] for uid, node in manifest["sources"].items()}
+        for uid, node in manifest["sources"].items():
+            if node["schema"] != SILVER:
+                raise GoldBuildError(
+                    f"source {uid}: schema is '{node['schema']}', and gold reads '{SILVER}' only",
+                    hint=f"declare the source with `schema: {SILVER}` (or name the source '{SILVER}')",
+                )
+        names = {
+            uid: node.get("alias") or node["name"]
+            for uid, node in manifest["nodes"].items()
+            if node["resource_type"] in ("model", "seed", "snapshot")
+        }
+        self.models: dict[str, Model] = {}
+        for uid, name in names.items():
+            model = self._model(manifest["nodes"][uid], name, names, sources)
+            if name in self.models:
+                raise GoldBuildError(f"models {uid} and {self.models[name].unique_id} are both called '{name}'")
+            self.models[name] = model
+        self.tests = tuple(self._tests(manifest, names))
+
+    @classmethod
+    def load(cls, manifest_path: Path, code_hash: str) -> Project:
+        return cls(json.loads(manifest_path.read_bytes()), code_hash)
+
+    @property
+    def delta_models(self) -> list[Model]:
+        """The models that are tables of the lake, inputs before what reads them."""
+        return [self.models[name] for name in self.order if self.models[name].is_delta]
+
+    @cached_property
+    def order(self) -> list[str]:
+        """Every model, inputs before what reads them; ties by name."""
+        done: dict[str, None] = {}
+
+        def visit(name: str) -> None:
+            if name not in done:
+                for parent in sorted(self.models[name].models):
+                    visit(parent)
+                done[name] = None
+
+        for name in sorted(self.models):
+            visit(name)
+        return list(done)
+
+    def ancestors(self, name: str, *, through_delta: bool = True) -> set[str]:
+        """Everything upstream. Without ``through_delta`` the walk stops below each table of the lake."""
+        found: set[str] = set()
+        open_names = list(self.models[name].models)
+        while open_names:
+            parent = open_names.pop()
+            if parent in found:
+                continue
+            found.add(parent)
+            if through_delta or not self.models[parent].is_delta:
+                open_names += self.models[parent].models
+        return found
+
+    def silver_inputs(self, name: str) -> set[str]:
+        """Every silver table that the model reads, directly or through others."""
+        return {table for model in (name, *self.ancestors(name)) for table in self.models[model].silver}
+
+    def definition_hash(self, name: str, silver_schemas: Mapping[str, str]) -> str:
+        """Changes when the model's rows could come out differently from the same data: its SQL and settings, the
+        macros and models upstream, or the columns of silver. Then an incremental model starts over."""
+        parts = [self.models[name].own_hash]
+        parts += [self.models[parent].own_hash for parent in sorted(self.ancestors(name))]
+        parts += [f"{table}={silver_schemas.get(table, '')}" for table in sorted(self.silver_inputs(name))]
+        return _digest(parts)
+
+    def input_hash(self, name: str, silver_schemas: Mapping[str, str], silver_data: Mapping[str, int]) -> str:
+        """Changes when a rebuild could change the table: its definition, its texts, or the data of silver."""
+        parts = [self.definition_hash(name, silver_schemas), self.models[name].docs_hash]
+        parts += [f"{table}@{silver_data.get(table)}" for table in sorted(self.silver_inputs(name))]
+        return _digest(parts)
+
+    # -- reading the manifest ---------------------------------------------------------------------
+
+    def _model(self, node: Mapping[str, Any], name: str, names: Mapping[str, str], sources: Mapping[str, str]) -> Model:
+        config = node["config"]
+        resource = node["resource_type"]
+        materialized = "seed" if resource == "seed" else str(config.get("materialized"))
+        where = f"model {node['name']} ({node.get('original_file_path', '')})"
+        if resource == "snapshot" or materialized not in ("delta", *IN_MEMORY):
+            raise GoldBuildError(
+                f"{where}: materialized is '{materialized}'; allowed: delta (a table of the lake), view, ephemeral, table "
+                "(both in memory, for one run)",
+                hint="set materialized: delta, and a strategy when it is not to be rewritten whole",
+            )
+        try:
+            check_identifier(name, "model name")
+        except ValueError as error:
+            raise GoldBuildError(f"{where}: {error}") from error
+        depends = node.get("depends_on", {}).get("nodes", [])
+        columns = {column["name"]: column.get("description", "") for column in node.get("columns", {}).values()}
+        strategy, unique_key, replace_where = _write_settings(where, config) if materialized == "delta" else ("overwrite", (), None)
+        settings = {key: config.get(key) for key in ("materialized", "strategy", "unique_key", "replace_where", "contract")}
+        types = [(column["name"], column.get("data_type")) for column in node.get("columns", {}).values()]
+        return Model(
+            name=name,
+            unique_id=node["unique_id"],
+            resource=resource,
+            materialized=materialized,
+            strategy=strategy,  # type: ignore[arg-type]
+            unique_key=unique_key,
+            replace_where=replace_where,
+            never_refresh=config.get("full_refresh") is False,
+            models=tuple(names[uid] for uid in depends if uid in names),
+            silver=tuple(sources[uid] for uid in depends if uid in sources),
+            description=node.get("description", ""),
+            columns=columns,
+            constraints=tuple(_constraints(where, node)) if materialized == "delta" else (),
+            own_hash=_digest([node["checksum"]["checksum"], settings, types, *self._macro_texts(node)]),
+            docs_hash=_digest([node.get("description", ""), columns]),
+        )
+
+    def _macro_texts(self, node: Mapping[str, Any]) -> list[str]:
+        """The text of every macro of ours that the node uses (dbt's own change with its version only)."""
+        texts: dict[str, str] = {}
+        open_ids = list(node.get("depends_on", {}).get("macros", []))
+        while open_ids:
+            uid = open_ids.pop()
+            macro = self._macros.get(uid)
+            if macro is None or uid in texts or macro["package_name"] in ("dbt", "dbt_duckdb"):
+                continue
+            texts[uid] = macro["macro_sql"]
+            open_ids += macro.get("depends_on", {}).get("macros", [])
+        return [texts[uid] for uid in sorted(texts)]
+
+    def _tests(self, manifest: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Test]:
+        for node in [*manifest["nodes"].values(), *manifest.get("unit_tests", {}).values()]:
+            if node["resource_type"] not in ("test", "unit_test"):
+                continue
+            is_unit = node["resource_type"] == "unit_test"
+            uids = node.get("depends_on", {}).get("nodes", [])
+            models = tuple(names[uid] for uid in uids if uid in names)
+            attached = names.get(node.get("attached_node") or "", node.get("model"))
+            if attached in models:  # the tested model first
+                models = (attached, *(model for model in models if model != attached))
+            yield Test(
+                name=node["name"],
+                unique_id=node["unique_id"],
+                kind="unit" if is_unit else "data",
+                models=models[:1] if is_unit else models,
+                column=node.get("column_name"),
+                description=node.get("description") or "",
+                severity=str(node["config"].get("severity", "error")).lower(),
+            )
+
+
+def _write_settings(where: str, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str | None]:
+    """strategy, unique_key, replace_where of a delta model, after checking that they fit together."""
+    strategy = config.get("strategy") or "overwrite"
+    if strategy not in STRATEGIES:
+        raise GoldBuildError(f"{where}: strategy is '{strategy}'; allowed: {', '.join(STRATEGIES)}")
+    if config.get("incremental_strategy"):
+        raise GoldBuildError(f"{where}: incremental_strategy belongs to dbt's own incremental models; write `strategy`")
+    raw_key = config.get("unique_key") or ()
+    unique_key = (raw_key,) if isinstance(raw_key, str) else tuple(raw_key)
+    predicate = config.get("replace_where")
+    if (strategy == "merge") != bool(unique_key):
+        needs = "needs unique_key: a column or a list of columns" if strategy == "merge" else "takes no unique_key (merge does)"
+        raise GoldBuildError(f"{where}: strategy '{strategy}' {needs}")
+    if (strategy == "replace_where") != bool(predicate):
+        needs = "needs replace_where: an SQL predicate over its columns" if strategy == "replace_where" else "takes no replace_where"
+        raise GoldBuildError(f"{where}: strategy '{strategy}' {needs}")
+    return strategy, unique_key, str(predicate) if predicate else None
+
+
+def _constraints(where: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, SQL expression that every row must satisfy) of an enforced contract's constraints.
+
+    not_null and check are enforced on the rows that a build writes; the others would need the whole table,
+    which is what data tests are for: refused rather than ignored.
+    """
+    if not node["config"].get("contract", {}).get("enforced"):
+        return
+    for column in node.get("columns", {}).values():
+        for constraint in column.get("constraints", []):
+            yield _constraint(where, constraint, column["name"])
+    for constraint in node.get("constraints", []):
+        columns = constraint.get("columns") or [None]
+        for name in columns if constraint["type"] == "not_null" else columns[:1]:
+            yield _constraint(where, constraint, name)
+
+
+def _constraint(where: str, constraint: Mapping[str, Any], column: str | None) -> tuple[str, str]:
+    kind = constraint["type"]
+    if kind == "not_null" and column:
+        return f"not_null({column})", f'"{column}" IS NOT NULL'
+    if kind == "check" and constraint.get("expression"):
+        return str(constraint.get("name") or f"check({constraint['expression']})"), f"({constraint['expression']})"
+    raise GoldBuildError(
+        f"{where}: constraint '{kind}' cannot be enforced on a Delta table; allowed: not_null, check",
+        hint="use a data test (unique, relationships), which looks at the whole table",
+    )
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def code_hash(project_dir: Path) -> str:
+    """Hash of every file of the dbt project: when it is unchanged, so is what dbt would parse."""
+    digest = hashlib.sha256()
+    for path in sorted(project_dir.rglob("*")):
+        relative = path.relative_to(project_dir)
+        if path.is_file() and not _IGNORED_DIRS.intersection(relative.parts) and not relative.name.startswith("."):
+            digest.update(f"{relative}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,83 @@
+"""Restore points: immutable manifests ``restore_points/<id>.json`` and the pointer ``CURRENT``."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lakehouse.errors import StorageError
+from lakehouse.storage import Lake
+
+FOLDER = "restore_points"
+CURRENT = f"{FOLDER}/CURRENT"
+
+
+class RestorePoint(BaseModel):
+    """One consistent set of table versions: what analysts read, and what a rollback goes back to.
+
+    tables            ``{"silver/flights": 12}``: version of every table of every data layer
+    txns              ``{"silver/flights": {"silver/flights": 12}}``: application transactions of those versions
+    sources           ``{"flights": {"batch_id": 12, "watermark_utc": "…"}}``: position of each source in silver
+    contract_hashes   contract under which each silver table was written last
+    watermarks        ``{"daily_punctuality": "…"}``: time up to which each gold table shows all that had arrived
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    created_at_utc: str
+    run_id: str = ""
+    parent_id: str | None = None
+    tables: dict[str, int]
+    txns: dict[str, dict[str, int]] = Field(default_factory=dict)
+    sources: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    contract_hashes: dict[str, str] = Field(default_factory=dict)
+    gold_code_hash: str = ""
+    watermarks: dict[str, str | None] = Field(default_factory=dict)
+
+    def versions(self, layer: str) -> dict[str, int]:
+        """Table → version of one layer."""
+        prefix = f"{layer}/"
+        return {path.removeprefix(prefix): v for path, v in self.tables.items() if path.startswith(prefix)}
+
+    def content(self) -> dict[str, Any]:
+        """What makes two points the same: everything but identity and time of making."""
+        return self.model_dump(exclude={"id", "created_at_utc", "run_id", "parent_id"})
+
+
+def new_id(now: datetime | None = None) -> str:
+    """A sortable id: ``20260102T030405123Z-a1b2c3``."""
+    now = now or datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
+
+
+def load(lake: Lake, point_id: str) -> RestorePoint:
+    """The point of this id. Raises ``StorageError`` when it is missing or not readable."""
+    raw = lake.objects.read(f"{FOLDER}/{point_id}.json")
+    if raw is None:
+        raise StorageError(f"restore point {point_id} does not exist", hint="lakehouse status")
+    try:
+        return RestorePoint.model_validate_json(raw)
+    except ValueError as error:
+        raise StorageError(f"restore point {point_id} cannot be read: {error}", hint="lakehouse doctor") from error
+
+
+def current_point(lake: Lake) -> RestorePoint | None:
+    """The published point, None when nothing was published yet."""
+    raw = lake.objects.read(CURRENT)
+    return None if raw is None else load(lake, raw.decode().strip())
+
+
+def list_ids(lake: Lake) -> list[str]:
+    """Ids of all points, the newest first."""
+    names = (info.path.rsplit("/", 1)[-1] for info in lake.objects.list(f"{FOLDER}/"))
+    return sorted((name.removesuffix(".json") for name in names if name.endswith(".json")), reverse=True)
+
+
+def save(lake: Lake, point: RestorePoint) -> None:
+    """Write the point, then make it current: a crash in between leaves the point before it current."""
+    lake.objects.write(f"{FOLDER}/{point.id}.json", point.model_dump_json(indent=2).encode())
+    lake.objects.write(CURRENT, point.id.encode())

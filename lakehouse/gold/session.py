@@ -1,0 +1,127 @@
+"""One gold build: pinned inputs, the write plan of each model, and what was written.
+
+The dbt plugin finds its session by id, in this process: dbt's profile holds no paths, versions or credentials.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from lakehouse.errors import GoldBuildError
+from lakehouse.gold.project import Model
+from lakehouse.settings import Settings
+from lakehouse.storage import Lake, Snapshot, duckdb_source, quote_identifier
+
+#: Schema and table in which SQL can look up whether a model is built incrementally (macro ``is_incremental``).
+PLAN_SCHEMA = "lakehouse_build"
+
+
+@dataclass(frozen=True)
+class WritePlan:
+    """How one model will be written.
+
+    ``base`` is the version whose rows the build starts from: the newest one that passed its tests. ``latest``
+    is where the commit goes; it differs from ``base`` after a build that failed, whose rows are then dropped.
+    ``incremental`` is False for the first build, a full refresh and a changed definition.
+    """
+
+    model: Model
+    base: Snapshot | None
+    latest: Snapshot | None
+    incremental: bool
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one model's commit did."""
+
+    strategy: str
+    version: int
+    rows: int
+    rows_written: int
+    bytes: int
+    files_added: int
+    files_removed: int
+
+    @property
+    def message(self) -> str:
+        return f"{self.strategy}: {self.rows_written:,} rows written, version {self.version} holds {self.rows:,}"
+
+
+class BuildSession:
+    """State shared between ``build`` and the plugin for the time of one dbt command."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        settings: Settings,
+        *,
+        silver: dict[str, Snapshot],
+        gold: dict[str, Snapshot],
+        plans: dict[str, WritePlan],
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.lake = lake
+        self.settings = settings
+        self.silver = silver
+        self.gold = gold
+        self.plans = plans
+        self.written: dict[str, Written] = {}
+        self.errors: dict[str, BaseException] = {}
+        self._connection: Any = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> BuildSession:
+        _SESSIONS[self.id] = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _SESSIONS.pop(self.id, None)
+        if self._connection is not None:
+            self._connection.close()
+
+    def cursor(self) -> Any:
+        """A connection of its own to the run's in-memory database."""
+        with self._lock:
+            if self._connection is None:
+                raise GoldBuildError("the gold build has no database connection: dbt did not open one")
+            return self._connection.cursor()
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def prepare(self, connection: Any) -> None:
+        """Give dbt's fresh in-memory database its relations: silver and gold at their versions, and the plan."""
+        if self.lake.is_remote:
+            from lakehouse.storage.duck import prepare_connection
+
+            prepare_connection(connection, self.settings)
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET TimeZone = 'UTC'")
+        for schema, snapshots in (("silver", self.silver), ("gold", self.gold)):
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            for name, snapshot in snapshots.items():
+                connection.execute(view_sql(f"{schema}.{quote_identifier(name)}", snapshot))
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {PLAN_SCHEMA}")
+        connection.execute(f"CREATE OR REPLACE TABLE {PLAN_SCHEMA}.models (model VARCHAR, incremental BOOLEAN)")
+        for name, plan in self.plans.items():
+            connection.execute(f"INSERT INTO {PLAN_SCHEMA}.models VALUES (?, ?)", [name, plan.incremental])
+        with self._lock:
+            self._connection = connection.cursor()
+
+
+def view_sql(name: str, snapshot: Snapshot) -> str:
+    """A view that reads exactly this version's files."""
+    return f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {duckdb_source(snapshot)}"
+
+
+def find(session_id: str) -> BuildSession | None:
+    return _SESSIONS.get(session_id)
+
+
+_SESSIONS: dict[str, BuildSession] = {}

@@ -1,0 +1,234 @@
+"""Write one model's rows as one Delta commit: overwrite, append, merge or replace_where.
+
+The query runs once, in a ``COPY`` that writes Parquet files into the table's folder; everything else (contract
+constraints, duplicate keys, which old files are touched) is asked of those files. Files without a touched row stay as
+they are. One commit then adds and removes files together, so a reader sees the model before or after.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lakehouse.errors import GoldBuildError
+from lakehouse.gold.session import BuildSession, WritePlan, Written, view_sql
+from lakehouse.gold.types import delta_columns
+from lakehouse.storage import Snapshot, StagedFile, Table, quote_identifier, quote_literal
+
+
+@dataclass
+class _Change:
+    """What the commit will do to the base version: files that go, files that come."""
+
+    strategy: str
+    added: list[StagedFile] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
+
+
+def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
+    """Run ``sql``, commit its rows to the model's table by the model's strategy, and point the model's view there.
+
+    Raises:
+        GoldBuildError: a type that Delta does not hold, a broken constraint, duplicate or missing merge keys, rows
+            outside replace_where, or new columns in an incremental build. Nothing is committed then.
+        CommitConflict: another build has written the table meanwhile.
+    """
+    model = plan.model
+    table = session.lake.table("gold", model.name)
+    cursor = session.cursor()
+    try:
+        schema = delta_columns(cursor, model.name, sql)
+        incremental = plan.incremental and plan.base is not None and model.strategy != "overwrite"
+        if incremental and plan.base is not None and plan.base.schema() != schema:
+            raise GoldBuildError(
+                f"model {model.name}: its columns have changed, which an incremental build cannot write: "
+                f"{_difference(plan.base.schema(), schema)}",
+                hint="build it once from scratch: remove `full_refresh: false`, or run with --full-refresh",
+            )
+        new_files = _copy(session, cursor, table, sql)
+        new_rows = _parquet(table, new_files, schema)
+        _check_constraints(cursor, plan, new_rows)
+        change = _Change("overwrite", list(new_files))
+        if plan.base is not None and not incremental:
+            change.dropped = set(plan.base.files()["path"])
+        elif incremental and plan.base is not None:
+            change = _incremental(session, cursor, plan, plan.base, new_files, new_rows)
+        written = _commit(plan, table, schema, change, sum(file.num_records for file in new_files))
+        snapshot = table.snapshot(written.version)
+        cursor.execute(view_sql(f"gold.{quote_identifier(model.name)}", snapshot))
+        return written
+    finally:
+        cursor.close()
+
+
+def _incremental(
+    session: BuildSession, cursor: Any, plan: WritePlan, base: Snapshot, new_files: list[StagedFile], new_rows: str
+) -> _Change:
+    model = plan.model
+    if model.strategy == "append":
+        return _Change("append", list(new_files))
+    if model.strategy == "merge":
+        _check_keys(cursor, model.name, model.unique_key, new_rows)
+        condition = " AND ".join(f"old.{k} = new_rows.{k}" for k in map(quote_identifier, model.unique_key))
+        replaced = f"EXISTS (SELECT 1 FROM new_rows WHERE {condition})"
+    else:
+        replaced = f"coalesce(({model.replace_where}), false)"
+        _check_inside(cursor, model.name, str(model.replace_where), new_rows)
+    change = _Change(model.strategy, list(new_files))
+    if not base.uris():
+        return change
+    with_new = f"WITH new_rows AS ({new_rows})"
+    counts = cursor.execute(
+        f"{with_new}, old AS (SELECT * FROM read_parquet({_list(base.uris())}, filename = '__file')), "
+        f"marked AS (SELECT __file, ({replaced}) AS replaced FROM old) "
+        "SELECT __file, count(*) FILTER (WHERE NOT replaced) AS kept FROM marked GROUP BY 1 HAVING bool_or(replaced)"
+    ).fetchall()
+    paths = dict(zip(base.files()["uri"], base.files()["path"], strict=True))
+    change.dropped = {paths[uri] for uri, _ in counts}
+    partly = [uri for uri, kept in counts if kept]
+    if partly:
+        columns = ", ".join(f"old.{quote_identifier(name)}" for name in base.schema())
+        rewrite = f"{with_new} SELECT {columns} FROM read_parquet({_list(partly)}) AS old WHERE NOT {replaced}"
+        change.added += _copy(session, cursor, base.table, rewrite)
+    return change
+
+
+def _commit(
+    plan: WritePlan, table: Table, schema: dict[str, pl.DataType], change: _Change, rows_written: int
+) -> Written:
+    """One commit that leaves the table with the base's files, less those dropped, plus those added.
+
+    Usually the base is the table's newest version and the commit names just the difference. After a failed build the
+    newest version holds rows that no test has passed: the same commit takes them out and names the base's files again.
+    """
+    base_files = [] if plan.base is None else plan.base.files()["path"].to_list()
+    kept = [path for path in base_files if path not in change.dropped]
+    latest_files = set() if plan.latest is None else set(plan.latest.files()["path"])
+    metadata = {
+        **plan.metadata,
+        "strategy": change.strategy,
+        "base_version": None if plan.base is None else plan.base.version,
+        "rows_written": rows_written,
+        "bytes_written": sum(file.size_bytes for file in change.added),
+    }
+    if plan.latest is None:
+        snapshot = table.create(schema, add=change.added, metadata=metadata, description=plan.model.description or None)
+    elif plan.latest.schema() != schema:
+        snapshot = plan.latest
+        snapshot.commit(add=[*table.adopt(kept), *change.added], metadata=metadata, overwrite_schema=schema)
+    else:
+        snapshot = plan.latest
+        back = [path for path in kept if path not in latest_files]
+        snapshot.commit(
+            add=[*table.adopt(back), *change.added],
+            remove=sorted(latest_files.difference(kept)),
+            metadata=metadata,
+        )
+    return Written(
+        strategy=change.strategy,
+        version=snapshot.version,
+        rows=snapshot.num_rows(),
+        rows_written=rows_written,
+        bytes=sum(file.size_bytes for file in change.added),
+        files_added=len(change.added),
+        files_removed=len(change.dropped),
+    )
+
+
+def _copy(session: BuildSession, cursor: Any, table: Table, sql: str) -> list[StagedFile]:
+    """Run the query once, straight into data files of about the target size. No rows give no file."""
+    if not table.objects.is_remote:
+        Path(table.uri).mkdir(parents=True, exist_ok=True)
+    rows = cursor.execute(
+        f"COPY (\n{sql.rstrip().rstrip(';')}\n) TO {quote_literal(table.uri)} (FORMAT parquet, COMPRESSION zstd, "
+        f"COMPRESSION_LEVEL {session.lake.compression_level}, FILE_SIZE_BYTES {session.lake.target_file_bytes}, "
+        f"FILENAME_PATTERN 'gold-{uuid.uuid4().hex[:8]}-{{uuid}}', APPEND true, RETURN_STATS true)"
+    ).fetchall()
+    for path in (row[0] for row in rows if not row[1]):
+        table.objects.delete(_relative(table, path))
+    return table.adopt(_relative(table, row[0]) for row in rows if row[1])
+
+
+def _relative(table: Table, path: str) -> str:
+    return path.removeprefix(table.uri).lstrip("/")
+
+
+def _parquet(table: Table, files: Iterable[StagedFile], schema: dict[str, pl.DataType]) -> str:
+    """A query over staged files; typed and empty when there are none."""
+    from lakehouse.storage import duckdb_type
+
+    uris = [f"{table.uri.rstrip('/')}/{file.path}" for file in files]
+    if uris:
+        return f"SELECT * FROM read_parquet({_list(uris)})"
+    columns = ", ".join(f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in schema.items())
+    return f"SELECT {columns} WHERE false"
+
+
+def _list(uris: Sequence[str]) -> str:
+    return "[" + ", ".join(quote_literal(uri) for uri in uris) + "]"
+
+
+# -- what the new rows must satisfy ----------------------------------------------------------------
+
+
+def _check_constraints(cursor: Any, plan: WritePlan, new_rows: str) -> None:
+    constraints = plan.model.constraints
+    if not constraints:
+        return
+    # As in SQL, a check whose outcome is unknown (a null) holds; not_null never is unknown.
+    counted = ", ".join(f"count(*) FILTER (WHERE NOT ({expression}))" for _, expression in constraints)
+    broken = cursor.execute(f"SELECT {counted} FROM ({new_rows})").fetchone()
+    for (name, expression), count in zip(constraints, broken, strict=True):
+        if count:
+            example = _example(cursor, f"SELECT * FROM ({new_rows}) WHERE NOT ({expression})")
+            raise GoldBuildError(f"model {plan.model.name}: {count:,} rows break {name}, such as {example}")
+
+
+def _check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> None:
+    columns = ", ".join(quote_identifier(column) for column in key)
+    missing = " OR ".join(f"{quote_identifier(column)} IS NULL" for column in key)
+    known = {row[0] for row in cursor.execute(f"DESCRIBE {new_rows}").fetchall()}
+    for column in key:
+        if column not in known:
+            raise GoldBuildError(f"model {model}: unique_key names '{column}', which is not one of its columns")
+    nulls = cursor.execute(f"SELECT count(*) FROM ({new_rows}) WHERE {missing}").fetchone()[0]
+    if nulls:
+        raise GoldBuildError(f"model {model}: {nulls:,} rows have a null in unique_key ({', '.join(key)}); merge cannot match them")
+    twice = _example(
+        cursor, f"SELECT {columns}, count(*) AS rows FROM ({new_rows}) GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL"
+    )
+    if twice:
+        raise GoldBuildError(
+            f"model {model}: unique_key ({', '.join(key)}) is not unique in the rows to merge, such as {twice}",
+            hint="make the model return one row per key, or complete unique_key",
+        )
+
+
+def _check_inside(cursor: Any, model: str, predicate: str, new_rows: str) -> None:
+    outside = f"WITH new_rows AS ({new_rows}) SELECT * FROM new_rows WHERE NOT coalesce(({predicate}), false)"
+    count = cursor.execute(f"SELECT count(*) FROM ({outside})").fetchone()[0]
+    if count:
+        raise GoldBuildError(
+            f"model {model}: {count:,} rows lie outside replace_where ({predicate}), such as {_example(cursor, outside)}",
+            hint="select only rows that satisfy the predicate: what lies outside would be doubled by the next build",
+        )
+
+
+def _example(cursor: Any, sql: str) -> str:
+    """The first row as ``column=value, …``; empty when there is none."""
+    found = cursor.execute(f"SELECT * FROM ({sql}) LIMIT 1")
+    names = [column[0] for column in found.description]
+    row = found.fetchone()
+    return "" if row is None else ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
+
+
+def _difference(old: dict[str, pl.DataType], new: dict[str, pl.DataType]) -> str:
+    parts = [f"+{name} {dtype}" for name, dtype in new.items() if name not in old]
+    parts += [f"-{name}" for name in old if name not in new]
+    parts += [f"{name} {old[name]} → {new[name]}" for name in old if name in new and old[name] != new[name]]
+    return ", ".join(parts) or "the order of columns"

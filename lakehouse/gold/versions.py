@@ -1,0 +1,127 @@
+"""Which version of each table a gold build starts from, and what those versions say of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse import checks
+from lakehouse.errors import CheckFailed, TableNotFound
+from lakehouse.gold.restore_points import RestorePoint
+from lakehouse.storage import Lake, Snapshot
+
+#: Name of the check that every gold version gets when its build ends; a version without one was left by a crash.
+BUILD_CHECK = "gold_build"
+_HISTORY_LIMIT = 50
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A silver table at one version.
+
+    ``data_version`` is the newest commit that changed rows: maintenance after it (compaction, for one) gives a new
+    version, and no reason to rebuild anything.
+    """
+
+    snapshot: Snapshot
+    data_version: int
+    watermark_utc: str | None
+    contract_hash: str | None
+
+    @property
+    def schema_text(self) -> str:
+        return json.dumps({name: str(dtype) for name, dtype in self.snapshot.schema().items()})
+
+
+def pin_silver(
+    lake: Lake, tables: Iterable[str], published: RestorePoint | None, wanted: Mapping[str, int] | None
+) -> tuple[dict[str, Pin], list[str]]:
+    """Pin each silver table that has a version: the wanted one, else the newest that no blocking check refused.
+
+    Returns the pins, and a note for each table that stays at its published version because its newest failed.
+
+    Raises:
+        CheckFailed: a table's only version failed a blocking check.
+        TableNotFound: a wanted version does not exist.
+    """
+    newest: dict[str, Snapshot] = {}
+    for table in sorted(tables):
+        version = (wanted or {}).get(table)
+        handle = lake.table("silver", table)
+        snapshot = handle.snapshot(version) if version is not None else handle.snapshot_or_none()
+        if snapshot is not None:
+            newest[table] = snapshot
+    notes: list[str] = []
+    failed = checks.failed_blocking(lake, {f"silver/{table}": snapshot.version for table, snapshot in newest.items()})
+    for table in {outcome.table for outcome in failed}.difference(wanted or {}):
+        names = ", ".join(outcome.check for outcome in failed if outcome.table == table)
+        refused = newest[table].version
+        if published is None or f"silver/{table}" not in published.tables:
+            raise CheckFailed(
+                f"silver.{table} version {refused} failed blocking checks ({names}), and no earlier version is published",
+                hint=f"lakehouse quarantine list {table}",
+            )
+        newest[table] = lake.table("silver", table).snapshot(published.tables[f"silver/{table}"])
+        notes.append(
+            f"silver.{table} stays at the published version {newest[table].version}: version {refused} failed {names}"
+        )
+    return {table: _pin(snapshot) for table, snapshot in newest.items()}, notes
+
+
+def _pin(snapshot: Snapshot) -> Pin:
+    document, version = commit_document(snapshot, "silver")
+    watermark = document.get("watermark_utc")
+    contract = document.get("contract_hash")
+    return Pin(snapshot, version, None if watermark is None else str(watermark), None if contract is None else str(contract))
+
+
+def commit_document(snapshot: Snapshot, stage: str) -> tuple[dict[str, Any], int]:
+    """Metadata and version of the newest commit of ``stage`` at or below this version.
+
+    Without such a commit (history cut short, a table that another tool wrote): nothing, and the version itself.
+    """
+    for commit in snapshot.history(_HISTORY_LIMIT):
+        if commit.version <= snapshot.version and commit.metadata.get("stage") == stage:
+            return commit.metadata, commit.version
+    return {}, snapshot.version
+
+
+def gold_bases(
+    lake: Lake, models: Iterable[str], published: RestorePoint | None
+) -> dict[str, tuple[Snapshot | None, Snapshot | None]]:
+    """(base, latest) of each gold table.
+
+    The base is the version to build on and to read: the newest one if it is published or its build ended with every
+    blocking check passed, else the published one, else none. A version that failed or was left by a crash is never
+    a base, so appending or merging again after a failure cannot count anything twice.
+    """
+    latest = {name: lake.table("gold", name).snapshot_or_none() for name in models}
+    current = {} if published is None else published.versions("gold")
+    passed = good_versions(lake, {name: s.version for name, s in latest.items() if s is not None}, current)
+    bases: dict[str, tuple[Snapshot | None, Snapshot | None]] = {}
+    for name, snapshot in latest.items():
+        base = snapshot
+        if snapshot is not None and name not in passed:
+            base = _published(lake, name, current)
+        bases[name] = (base, snapshot)
+    return bases
+
+
+def good_versions(lake: Lake, versions: Mapping[str, int], published: Mapping[str, int]) -> set[str]:
+    """Those of the gold tables whose named version is published, or was built and passed every blocking check."""
+    open_versions = {f"gold/{name}": version for name, version in versions.items() if published.get(name) != version}
+    found = checks.outcomes(lake, open_versions)
+    built = {outcome.table for outcome in found if outcome.check == BUILD_CHECK}
+    refused = {outcome.table for outcome in found if outcome.blocking and not outcome.passed}
+    return {name for name in versions if f"gold/{name}" not in open_versions or name in built - refused}
+
+
+def _published(lake: Lake, name: str, current: Mapping[str, int]) -> Snapshot | None:
+    if name not in current:
+        return None
+    try:
+        return lake.table("gold", name).snapshot(current[name])
+    except TableNotFound:
+        return None  # the table was removed by hand: build it again
