@@ -20,5 +20,5 @@ select
     distance_mi,
     is_cancelled,
     is_diverted,
-    _batch_id as source_batch_id
+    _batch_id::bigint as source_batch_id
 from {{ source('silver', 'flights') }}
