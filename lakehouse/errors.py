@@ -78,7 +78,11 @@ class PublishBlocked(PermanentError):
 
 
 class QueryError(PermanentError):
-    """An analyst's query failed, or there is nothing published to query."""
+    """An analyst's query failed."""
+
+
+class NothingPublished(QueryError):
+    """There is no published catalog to query yet."""
 
 
 # -- transient -----------------------------------------------------------------------------------

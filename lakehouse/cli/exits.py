@@ -23,6 +23,6 @@ def exit_code(error: errors.LakehouseError) -> int:
         return TRANSIENT
     if isinstance(error, errors.DeclarationError | errors.SettingsError):
         return USAGE
-    if isinstance(error, errors.TableNotFound):
+    if isinstance(error, errors.TableNotFound | errors.NothingPublished):
         return NOTHING
     return FAILED

@@ -36,11 +36,11 @@ def query(
     if as_json or output is Format.JSON:
         from lakehouse.cli.output import print_json
 
-        print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])
+        print_json(result.to_dicts())
     elif output is Format.CSV:
-        _print_csv(result.columns, result.rows)
+        _print_csv(result.columns, result.rows())
     else:
-        print_result(result.columns, result.rows, limit=limit)
+        print_result(result.columns, result.rows(), limit=limit)
 
 
 def print_result(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, limit: int = 100) -> None:

@@ -88,7 +88,7 @@ def _ask(settings: Settings, sql: str) -> None:
     except LakehouseError as error:
         console().print(str(error), style="red", markup=False, soft_wrap=True)
         return
-    print_result(result.columns, result.rows)
+    print_result(result.columns, result.rows())
 
 
 def _command(settings: Settings, line: str) -> bool:
@@ -97,8 +97,8 @@ def _command(settings: Settings, line: str) -> bool:
     if word in (".quit", ".exit", ".q"):
         return False
     if word == ".tables":
-        _ask(settings, "select schema_name as schema, view_name as table, comment as one_row_is from duckdb_views() "
-                       "where not internal order by (schema_name <> 'main'), schema_name, view_name")  # fmt: skip
+        _ask(settings, 'select "schema", "table", rows, description from lakehouse_info.tables '
+                       "order by \"schema\" <> 'main', all")  # fmt: skip
     elif word == ".schema" and argument:
         schema, _, table = argument.strip().rstrip(";").rpartition(".")
         wanted = table.replace("'", "''"), (schema or "main").replace("'", "''")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakehouse.errors import QueryError
+from lakehouse.errors import NothingPublished, QueryError
 from lakehouse.settings import Settings
 from lakehouse.storage import connect_duckdb
 
@@ -17,11 +17,12 @@ def connect_read_only(settings: Settings) -> duckdb.DuckDBPyConnection:
     """A read-only connection to the catalog as it is now. It stays with that restore point: reconnect for a newer one.
 
     Raises:
-        QueryError: nothing was published yet, or the catalog cannot be opened.
+        NothingPublished: there is no catalog yet.
+        QueryError: the catalog cannot be opened.
     """
     path = settings.catalog_path
     if not path.is_file():
-        raise QueryError(
+        raise NothingPublished(
             f"nothing is published yet: there is no catalog at {path}",
             hint="lakehouse demo (with sample data), or: lakehouse run (with your own pipelines)",
         )

@@ -1,0 +1,198 @@
+"""The state of the whole lake in one value: what `status` prints and what the demo ends with. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lakehouse import checks
+from lakehouse.errors import TableNotFound
+from lakehouse.gold.catalog import shown_point_id
+from lakehouse.gold.dbt_run import project_dir_of
+from lakehouse.gold.project import code_hash
+from lakehouse.gold.restore_points import RestorePoint
+from lakehouse.names import Layer
+from lakehouse.ops import backlog, failures, refused, watch
+from lakehouse.ops.budget import ErrorBudget
+from lakehouse.ops.freshness import Silence, TableFreshness
+from lakehouse.pipelines import Pipeline
+from lakehouse.settings import Settings
+from lakehouse.storage import Lake
+
+
+@dataclass(frozen=True)
+class PipelineState:
+    """One pipeline. ``lag_s`` is the age of the oldest thing that arrived and is not published; 0 when none."""
+
+    name: str
+    group: str
+    mode: str
+    lag_s: float
+    hop: str | None
+    last_batch: int
+    last_arrival_utc: datetime | None
+    waiting_files: int
+    bronze_rows: int | None
+    silver_rows: int | None
+    quarantined_rows: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class GoldState:
+    """One published gold table. ``status`` is fresh, warn or breach; ``complete_to_utc`` its watermark."""
+
+    table: str
+    status: str
+    lag_s: float
+    hop: str
+    reason: str
+    rows: int | None
+    version: int | None
+    complete_to_utc: str | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything. ``point`` is None before the first publish."""
+
+    at_utc: datetime
+    root: str
+    catalog: str
+    point: RestorePoint | None
+    pipelines: tuple[PipelineState, ...]
+    gold: tuple[GoldState, ...]
+    silent: tuple[Silence, ...]
+    budget: ErrorBudget
+
+
+def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) -> Overview:
+    """Look at everything once. Raises TransientError when the store does not answer."""
+    seen = watch.observe(lake, settings, pipelines)
+    waiting = seen.backlog
+    held = refused.totals(lake)
+    problems = {
+        failure.source: failure.message.splitlines()[0] for failure in failures.open_failures(lake).values() if failure.source
+    }
+    states = tuple(_pipeline(lake, pipeline, waiting, seen.at_utc, held, problems) for pipeline in pipelines.values())
+    return Overview(
+        at_utc=seen.at_utc,
+        root=settings.root,
+        catalog=str(settings.catalog_path),
+        point=waiting.point,
+        pipelines=states,
+        gold=tuple(_gold(lake, state, waiting.point) for state in seen.tables),
+        silent=seen.silent,
+        budget=watch.error_budget(lake, settings),
+    )
+
+
+def _pipeline(
+    lake: Lake,
+    pipeline: Pipeline,
+    seen: backlog.Backlog,
+    now: datetime,
+    held: Mapping[str, int],
+    problems: Mapping[str | None, str],
+) -> PipelineState:
+    name = pipeline.name
+    waiting = seen.waiting.get(name)
+    news = seen.news.get(name)
+    return PipelineState(
+        name=name,
+        group=pipeline.spec.group,
+        mode=pipeline.spec.silver.mode,
+        lag_s=(now - waiting.oldest_arrival_utc).total_seconds() if waiting else 0.0,
+        hop=waiting.hop if waiting else None,
+        last_batch=seen.positions[name].planned,
+        last_arrival_utc=seen.last_arrivals.get(name),
+        waiting_files=waiting.files if waiting else 0,
+        bronze_rows=_rows(lake, "bronze", name),
+        silver_rows=_rows(lake, "silver", name),
+        quarantined_rows=held.get(name, 0),
+        problem=problems.get(name) or (news.error if news else None),
+    )
+
+
+def _gold(lake: Lake, state: TableFreshness, point: RestorePoint | None) -> GoldState:
+    version = point.versions("gold").get(state.table) if point else None
+    return GoldState(
+        table=state.table,
+        status=state.status if version is not None else "not published",
+        lag_s=state.lag_s,
+        hop=state.hop,
+        reason=state.reason,
+        rows=None if version is None else _rows(lake, "gold", state.table, version),
+        version=version,
+        complete_to_utc=point.watermarks.get(state.table) if point else None,
+    )
+
+
+def _rows(lake: Lake, layer: Layer, table: str, version: int | None = None) -> int | None:
+    try:
+        return lake.table(layer, table).snapshot(version).num_rows()
+    except TableNotFound:
+        return None
+
+
+@dataclass(frozen=True)
+class CheckCounts:
+    """Checks of the published versions: every outcome counted once."""
+
+    passed: int
+    warned: int
+    failed: int
+
+
+def check_counts(lake: Lake, point: RestorePoint) -> CheckCounts:
+    """What the checks of a point's table versions found."""
+    found = checks.outcomes(lake, point.tables)
+    warned = sum(1 for o in found if not o.passed and o.severity == "warn")
+    failed = sum(1 for o in found if not o.passed and o.severity == "error")
+    return CheckCounts(len(found) - warned - failed, warned, failed)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What a run would do. Empty when all that arrived is published, by today's models, in a whole catalog."""
+
+    sources: tuple[str, ...]
+    files: int
+    gold: str | None
+    point: RestorePoint | None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.sources and self.gold is None
+
+
+def pending(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) -> Pending:
+    """Cheap enough to ask before anything heavy is imported. Writes nothing."""
+    seen = backlog.look(lake, settings, pipelines)
+    sources = {*seen.unstaged, *seen.unpublished, *(name for name, item in seen.news.items() if item.error)}
+    files = sum(len(item.files) for item in seen.news.values())
+    gold = None
+    if seen.point is None:
+        gold = None if not sources else "nothing is published yet"
+    elif seen.point.gold_code_hash != code_hash(project_dir_of(settings, None)):
+        gold = "the models have changed"
+    elif shown_point_id(settings) != seen.point.id:
+        gold = "the catalog does not show the current restore point"
+    return Pending(tuple(sorted(sources)), files, gold, seen.point)
+
+
+def as_json(value: Overview) -> dict[str, Any]:
+    """The overview as plain values, for programs."""
+    from dataclasses import asdict
+
+    document = asdict(value)
+    document["point"] = None if value.point is None else {"id": value.point.id, "created_at_utc": value.point.created_at_utc}
+    document["budget"] = {
+        **document["budget"],
+        "remaining_s": value.budget.remaining_s,
+        "good_percent": value.budget.good_percent,
+    }
+    document["at_utc"] = value.at_utc.astimezone(UTC)
+    return document
