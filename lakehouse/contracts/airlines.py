@@ -16,7 +16,9 @@ class Airlines(Contract):
     carrier: pl.String = pa.Field(
         str_matches=r"^[A-Z0-9]{2}$", description="Airline, two-character IATA code.", metadata=PUBLIC
     )
-    snapshot_date: pl.Date = pa.Field(description="Day of the snapshot, from the file's name.", metadata=PUBLIC)
+    snapshot_date: pl.Date = pa.Field(
+        description="Day of the snapshot, from the file's name.", metadata=PUBLIC
+    )
     name: pl.String = pa.Field(
         str_length={"min_value": 1}, description="The airline's full name.", metadata=PUBLIC
     )

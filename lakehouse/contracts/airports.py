@@ -16,11 +16,15 @@ class Airports(Contract):
     faa: pl.String = pa.Field(
         str_matches=r"^[A-Z0-9]{3}$", description="Airport, three-character FAA code.", metadata=PUBLIC
     )
-    snapshot_date: pl.Date = pa.Field(description="Day of the snapshot, from the file's name.", metadata=PUBLIC)
+    snapshot_date: pl.Date = pa.Field(
+        description="Day of the snapshot, from the file's name.", metadata=PUBLIC
+    )
     name: pl.String = pa.Field(
         str_length={"min_value": 1}, description="The airport's usual name.", metadata=PUBLIC
     )
-    lat: pl.Float64 = pa.Field(ge=-90, le=90, description="Latitude, degrees; north is positive.", metadata=PUBLIC)
+    lat: pl.Float64 = pa.Field(
+        ge=-90, le=90, description="Latitude, degrees; north is positive.", metadata=PUBLIC
+    )
     lon: pl.Float64 = pa.Field(
         ge=-180, le=180, description="Longitude, degrees; east is positive.", metadata=PUBLIC
     )

@@ -8,8 +8,8 @@ import polars as pl
 from lakehouse.contracts.model import Contract, TimestampUtc
 
 PUBLIC = {"sensitivity": "public"}
-# A tail number leads to an aircraft's owner in a public register: never a person's in airline service, yet the
-# one column here that points at somebody.
+# A tail number leads to an aircraft's owner in a public register: never a person in airline service, yet
+# it is the one column here that points at somebody.
 INTERNAL = {"sensitivity": "internal"}
 
 HHMM = "clock reading as the source gives it, hours × 100 + minutes; 2400 is midnight"
@@ -18,7 +18,7 @@ HHMM = "clock reading as the source gives it, hours × 100 + minutes; 2400 is mi
 class Flights(Contract):
     """One row per scheduled departure from Newark, Kennedy or LaGuardia, flown or cancelled.
 
-    Instants are UTC; `*_hhmm` are local clock readings without a date, kept so that each instant can be audited.
+    Instants are UTC; `*_hhmm` are local clock readings without a date, kept so that instants can be audited.
     """
 
     time_hour_utc: TimestampUtc = pa.Field(
@@ -66,22 +66,22 @@ class Flights(Contract):
     arr_hhmm: pl.Int16 = pa.Field(
         ge=0, le=2400, nullable=True, description=f"Actual arrival, local {HHMM}.", metadata=PUBLIC
     )
-    sched_dep_at_utc: TimestampUtc = pa.Field(
-        description="Scheduled departure (UTC).", metadata=PUBLIC
-    )
+    sched_dep_at_utc: TimestampUtc = pa.Field(description="Scheduled departure (UTC).", metadata=PUBLIC)
     dep_at_utc: TimestampUtc = pa.Field(
         nullable=True, description="Actual departure (UTC); null when cancelled.", metadata=PUBLIC
     )
-    sched_arr_at_utc: TimestampUtc = pa.Field(
-        description="Scheduled arrival (UTC).", metadata=PUBLIC
-    )
+    sched_arr_at_utc: TimestampUtc = pa.Field(description="Scheduled arrival (UTC).", metadata=PUBLIC)
     arr_at_utc: TimestampUtc = pa.Field(
         nullable=True,
         description="Actual arrival (UTC); null when cancelled, or diverted without reaching its destination.",
         metadata=PUBLIC,
     )
     dep_delay_min: pl.Int32 = pa.Field(
-        ge=-120, le=2880, nullable=True, description="Departure's delay, minutes; early is negative.", metadata=PUBLIC
+        ge=-120,
+        le=2880,
+        nullable=True,
+        description="Departure's delay, minutes; early is negative.",
+        metadata=PUBLIC,
     )
     arr_delay_min: pl.Int32 = pa.Field(
         ge=-240,
@@ -104,14 +104,22 @@ class Flights(Contract):
 
     @pa.check("sched_dep_hhmm", "dep_hhmm", "sched_arr_hhmm", "arr_hhmm", name="minutes of the reading < 60")
     def minutes_below_60(cls, data: pa.PolarsData) -> pl.LazyFrame:
-        """Such as 1275, which is between 0 and 2400 and still no time of day."""
+        """1275 is between 0 and 2400 and still no time of day."""
         return data.lazyframe.select(pl.col(data.key) % 100 < 60)
 
-    @pa.dataframe_check(name="scheduled departure agrees with time_hour_utc")
+    @pa.dataframe_check(name="flight_date and sched_dep_hhmm agree with time_hour_utc")
     def schedule_agrees_with_hour(cls, data: pa.PolarsData) -> pl.LazyFrame:
-        """The one instant that the source gives in UTC must show the scheduled local reading, in that hour."""
-        in_hour = pl.col("sched_dep_at_utc") - pl.col("time_hour_utc")
-        return data.lazyframe.select(in_hour.is_between(pl.duration(minutes=0), pl.duration(minutes=59)))
+        """The local date and reading, in the origin's time zone (one for all three airports), give the UTC hour."""
+        local = pl.col("time_hour_utc").dt.convert_time_zone("America/New_York")
+        same_hour = local.dt.hour() == pl.col("sched_dep_hhmm") // 100 % 24
+        return data.lazyframe.select(same_hour & (local.dt.date() == pl.col("flight_date")))
+
+    @pa.dataframe_check(name="every reading became an instant")
+    def readings_became_instants(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """A departure or arrival that has a clock reading has its UTC instant, and the other way round."""
+        departure = pl.col("dep_hhmm").is_null() == pl.col("dep_at_utc").is_null()
+        arrival = pl.col("arr_hhmm").is_null() == pl.col("arr_at_utc").is_null()
+        return data.lazyframe.select(departure & arrival)
 
     @pa.dataframe_check(name="dep_at_utc - sched_dep_at_utc = dep_delay_min")
     def departure_delay_agrees(cls, data: pa.PolarsData) -> pl.LazyFrame:

@@ -50,7 +50,11 @@ class Weather(Contract):
         ge=0, le=253, nullable=True, description="Wind's speed, miles per hour.", metadata=PUBLIC
     )
     wind_gust_mph: pl.Float64 = pa.Field(
-        ge=0, le=253, nullable=True, description="Gusts' speed, miles per hour; null without gusts.", metadata=PUBLIC
+        ge=0,
+        le=253,
+        nullable=True,
+        description="Gusts' speed, miles per hour; null without gusts.",
+        metadata=PUBLIC,
     )
     precip_in: pl.Float64 = pa.Field(
         ge=0, le=12, description="Precipitation in the hour, inches.", metadata=PUBLIC

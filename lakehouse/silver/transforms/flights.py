@@ -2,7 +2,7 @@
 
 The source gives departure and arrival as bare clock readings (`517` is 5:17, `2400` is midnight), local to
 the airport, without a date. Only the scheduled departure hour is UTC. Every other instant is therefore found
-from the reading and from an *expected* instant: of all moments at which the airport's wall clock showed that
+from the reading and from an *expected* instant: of all moments at which the airport's clocks showed that
 reading, the one nearest to the expected instant is the one that is meant. This settles the day (a flight past
 midnight, a departure delayed to the next day, an early departure the evening before) and, in the hour that
 an autumn clock change repeats, which of the two hours it was.
@@ -16,8 +16,8 @@ from lakehouse.silver.transforms.airport_zones import zone_by_airport
 
 UTC_US = pl.Datetime("us", "UTC")
 
-# A flight's scheduled length, by distance alone: 40 minutes plus 450 mph. Measured on all of 2013 the schedule
-# lies between 74 minutes below and 107 minutes above it; the nearest reading is right up to 12 hours.
+# A flight's scheduled length, by distance alone: 40 minutes plus 450 mph. Measured on all of 2013, the schedule
+# lies from 74 minutes below to 107 minutes above it; the nearest reading is right up to 12 hours.
 GROUND_MIN = 40.0
 CRUISE_MILES_PER_MIN = 7.5
 
@@ -36,12 +36,12 @@ REPLACED = ("year", "month", "day", "hour", "minute")
 
 
 def transform(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """One row in, one row out, in the same order: the source's columns under their names in the contract, plus
-    `flight_date`, `origin_tzone`, `dest_tzone`, the four `*_at_utc` instants, `is_cancelled` and `is_diverted`.
+    """One row in, one row out, in the same order.
 
-    The source's values stay as they came (text), so that the contract, not this function, judges them; a
-    value that is not a number gives null instants here and breaks `castable` there. `hour` and `minute` repeat
-    `sched_dep_time`; `year`, `month` and `day` become `flight_date`.
+    The source's columns take their names in the contract; added are `flight_date`, `origin_tzone`, `dest_tzone`,
+    the four `*_at_utc` instants, `is_cancelled` and `is_diverted`. The source's values stay as they came (text),
+    so that the contract, not this function, judges them: a value that is not a number gives null instants here
+    and breaks `castable` there. `hour` and `minute` repeat `sched_dep_time` and are dropped.
     """
     zones = zone_by_airport()
     named = raw.rename(RENAMED).with_columns(
@@ -72,7 +72,9 @@ def transform(raw: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _number(column: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Int64, strict=False)
+    """Read as the contract reads it: spaces around do not count, and 517.0 is 517."""
+    text = pl.col(column).cast(pl.String).str.strip_chars()
+    return text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
 
 
 def _minutes(column: str, *, missing: int | None = None) -> pl.Expr:
@@ -113,7 +115,7 @@ def nearest_instant(hhmm: str, tzone: str, expected: pl.Expr) -> pl.Expr:
 
 
 def _nearest_by_zone(batch: pl.Series) -> pl.Series:
-    """Polars knows one time zone per column, so each zone's rows are worked out together and put back in order."""
+    """Polars knows one time zone per column: each zone's rows are worked out together, then put back in order."""
     rows = batch.struct.unnest().with_row_index("_row")
     if rows.is_empty():
         return pl.Series([], dtype=UTC_US)
