@@ -1,0 +1,86 @@
+"""A batch's columns brought to the table's: new columns by policy, drifting types rescued, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.errors import SourceError
+from lakehouse.storage.schema import delta_dtype, delta_ready
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """``frame`` has the table's columns; ``added`` must be added to the table before it is written."""
+
+    frame: pl.LazyFrame
+    added: dict[str, pl.DataType]
+    changes: tuple[str, ...]
+
+
+def align(frame: pl.LazyFrame, table: Mapping[str, pl.DataType] | None, policy: str, label: str) -> Aligned:
+    """Fit a source's frame to the bronze table's schema (None: there is no table yet).
+
+    Raises:
+        SourceError: there is a new column or a type that does not fit, and the policy is ``fail``.
+    """
+    frame = delta_ready(frame)
+    incoming = {name: delta_dtype(dtype) for name, dtype in frame.collect_schema().items()}
+    if table is None:
+        return Aligned(frame.with_columns(pl.lit(None, pl.String).alias(names.RESCUED)), {}, ())
+    existing = {name.lower(): name for name in table}
+    rename = {name: existing[name.lower()] for name in incoming if name not in table and name.lower() in existing}
+    frame = frame.rename(rename)
+    incoming = {rename.get(name, name): dtype for name, dtype in incoming.items()}
+    new = {name: dtype for name, dtype in incoming.items() if name not in table}
+    retyped = {name: dtype for name, dtype in incoming.items() if name in table and table[name] != dtype}
+    missing = [name for name in table if name not in incoming and name not in (*names.LINEAGE, names.RESCUED)]
+    changes = [f"new column {name} ({dtype})" for name, dtype in new.items()]
+    changes += [f"column {name} came as {dtype}, the table has {table[name]}" for name, dtype in retyped.items()]
+    changes += [f"column {name} is missing" for name in missing]
+    if policy == "fail" and (new or retyped):
+        raise SourceError(
+            f"{label}: {'; '.join(changes)}; the source's new_columns policy is fail",
+            hint="talk to the source's owner, or set new_columns: evolve (or rescue) in the pipeline's YAML",
+        )
+    rescued = {name: _as_text(name, dtype) for name, dtype in new.items()} if policy == "rescue" else {}
+    fitted = []
+    for name in retyped:
+        fits = _fits(pl.col(name), incoming[name], table[name])
+        fitted.append(pl.when(fits).then(pl.col(name).cast(table[name], strict=False)).alias(name))
+        rescued[name] = pl.when(~fits).then(_as_text(name, incoming[name]))
+    frame = frame.with_columns(_rescued(rescued), *fitted)
+    if policy == "rescue":
+        frame, new = frame.drop(list(new)), {}
+    absent = [pl.lit(None, table[name]).alias(name) for name in missing]
+    return Aligned(frame.with_columns(absent), new, tuple(changes))
+
+
+def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    if isinstance(dtype, pl.Struct):
+        return column.struct.json_encode()
+    if isinstance(dtype, pl.List):
+        return pl.struct(column).struct.json_encode()
+    return column.cast(pl.String)
+
+
+def _fits(column: pl.Expr, source: pl.DataType, target: pl.DataType) -> pl.Expr:
+    """True where casting keeps the value: it casts, and casting back gives the same."""
+    if source.is_nested() or target.is_nested():
+        return column.is_null()
+    cast = column.cast(target, strict=False)
+    back = cast.cast(source, strict=False)
+    return (column.is_null() | (back == column)).fill_null(False)
+
+
+def _rescued(values: Mapping[str, pl.Expr]) -> pl.Expr:
+    """The ``_rescued`` column: a JSON object of the values that the table has no place for, null when none."""
+    if not values:
+        return pl.lit(None, pl.String).alias(names.RESCUED)
+    packed = pl.struct(expression.alias(name) for name, expression in values.items())
+    any_value = pl.any_horizontal(expression.is_not_null() for expression in values.values())
+    return pl.when(any_value).then(packed.struct.json_encode()).alias(names.RESCUED)

@@ -1,0 +1,296 @@
+"""The ledger: what has arrived, what was planned, and what each stage did with it (``ops.batches``).
+
+What is new is always the listing minus the ledger, never a clock or a cursor. A batch is written here,
+with its exact files, before any of it is read; what a stage did is read back from the stages' own commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.connectors import Batch, SourceFile, connector_for
+from lakehouse.errors import CommitConflict, LakehouseError
+from lakehouse.pipelines import Pipeline
+from lakehouse.settings import Settings
+from lakehouse.storage import Lake, Snapshot
+
+_UTC = pl.Datetime("us", "UTC")
+_FILE = pl.Struct(
+    {
+        "path": pl.String(),
+        "size_bytes": pl.Int64(),
+        "modified_at_utc": _UTC,
+        "fingerprint": pl.String(),
+        "content_hash": pl.String(),
+    }
+)
+COUNTS = ("rows_in", "accepted", "deduplicated", "superseded", "late", "quarantined", "rescued", "bytes_in", "bytes_written")
+#: One row per source x batch x stage. Stages: planned | bronze | silver, and without a batch id: held (changed
+#: content, waits for a person), ignored, unchanged (same content, new fingerprint).
+SCHEMA: dict[str, pl.DataType] = {
+    "source": pl.String(),
+    "batch_id": pl.Int64(),
+    "stage": pl.String(),
+    "recorded_at_utc": _UTC,
+    "run_id": pl.String(),
+    "files": pl.List(_FILE),
+    "oldest_arrival_utc": _UTC,
+    "newest_arrival_utc": _UTC,
+    **{name: pl.Int64() for name in COUNTS},
+    "seconds": pl.Float64(),
+    "table_version": pl.Int64(),
+}
+
+
+@dataclass(frozen=True)
+class News:
+    """What one source has that the ledger does not: arrived files, not planned yet."""
+
+    source: str
+    files: tuple[SourceFile, ...] = ()
+    changed: tuple[SourceFile, ...] = ()
+    error: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def oldest_arrival_utc(self) -> datetime | None:
+        return min((file.modified_at_utc for file in self.files), default=None)
+
+
+class Ledger:
+    """``ops.batches`` at one version, read once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.snapshot: Snapshot | None = lake.table("ops", "batches").snapshot_or_none()
+        if self.snapshot is None:
+            self._rows = pl.DataFrame(schema={name: SCHEMA[name] for name in _PLAN_COLUMNS})
+        else:
+            stages = ["planned", "held", "ignored", "unchanged"]
+            frame = self.snapshot.scan().filter(pl.col("stage").is_in(stages)).select(_PLAN_COLUMNS)
+            self._rows = frame.collect()
+
+    def known_files(self, source: str) -> dict[str, SourceFile]:
+        """Newest version of every file of a source that the ledger has seen, by path."""
+        files = self._rows.filter(source=source).sort("recorded_at_utc", maintain_order=True)["files"]
+        return {item["path"]: SourceFile(**item) for entry in files.to_list() for item in entry}
+
+    def batches(self, source: str, *, above: int = 0) -> list[Batch]:
+        """Planned batches of a source with a number above ``above``, in order."""
+        rows = self._rows.filter(
+            (pl.col("source") == source) & (pl.col("stage") == "planned") & (pl.col("batch_id") > above)
+        ).sort("batch_id")
+        return [
+            Batch(source, row["batch_id"], tuple(SourceFile(**item) for item in row["files"]), row["recorded_at_utc"])
+            for row in rows.iter_rows(named=True)
+        ]
+
+    def last_batch_id(self, source: str) -> int:
+        return self.snapshot.txn(names.app_id("plan", source)) if self.snapshot else 0
+
+    def newest_arrival_utc(self, source: str) -> datetime | None:
+        """Arrival of the newest file that any batch of the source took."""
+        value = self._rows.filter((pl.col("source") == source) & (pl.col("stage") == "planned"))["newest_arrival_utc"].max()
+        return value if isinstance(value, datetime) else None
+
+    def held_files(self, source: str) -> list[SourceFile]:
+        """Files whose content changed under the same name and that wait for a person."""
+        rows = self._rows.filter((pl.col("source") == source) & (pl.col("stage") == "held"))
+        held = {item["path"]: SourceFile(**item) for entry in rows["files"].to_list() for item in entry}
+        known = self.known_files(source)
+        return [file for path, file in held.items() if known[path].fingerprint == file.fingerprint]
+
+
+_PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc")
+
+
+def news(
+    lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline], *, ledger: Ledger | None = None
+) -> dict[str, News]:
+    """Listing minus ledger, per pipeline; pipelines without news are left out. Writes nothing.
+
+    A source that cannot be listed is news with ``error`` set: it must not hide behind the others.
+    """
+    ledger = ledger or Ledger(lake)
+    found = {}
+    for name, pipeline in pipelines.items():
+        try:
+            item = _news_of(pipeline, settings, ledger)
+        except LakehouseError as error:
+            item = News(name, error=error.message)
+        if item.files or item.changed or item.error:
+            found[name] = item
+    return found
+
+
+def _news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
+    known = ledger.known_files(pipeline.name)
+    fresh, changed = [], []
+    for file in connector_for(pipeline.spec.source, settings).list():
+        before = known.get(file.path)
+        if before is None:
+            fresh.append(file)
+        elif before.fingerprint != file.fingerprint:
+            changed.append(file)
+    return News(pipeline.name, tuple(fresh), tuple(changed))
+
+
+def plan(
+    lake: Lake, settings: Settings, pipelines: Iterable[Pipeline], *, run_id: str = "", now: datetime | None = None
+) -> dict[str, list[Batch]]:
+    """Write a batch for everything that has arrived and is not in the ledger; the new batches per source.
+
+    All sources are planned in one commit. Two planners at once: one wins, the other reads again and finds
+    nothing left to plan.
+    """
+    chosen = list(pipelines)
+    for _ in range(20):
+        ledger = Ledger(lake)
+        rows: list[dict[str, Any]] = []
+        planned: dict[str, list[Batch]] = {}
+        for pipeline in chosen:
+            mine, batches = _plan_one(pipeline, settings, ledger, run_id, now or datetime.now(UTC))
+            rows += mine
+            if batches:
+                planned[pipeline.name] = batches
+        if not rows:
+            return {}
+        txns = {names.app_id("plan", name): batches[-1].batch_id for name, batches in planned.items()}
+        try:
+            _append(lake, ledger.snapshot, rows, txns)
+            return planned
+        except CommitConflict:
+            continue  # somebody planned meanwhile: what they took is not news any more
+    raise CommitConflict("ops.batches: 20 attempts to plan met other planners", hint="run again")
+
+
+def _plan_one(
+    pipeline: Pipeline, settings: Settings, ledger: Ledger, run_id: str, now: datetime
+) -> tuple[list[dict[str, Any]], list[Batch]]:
+    connector = connector_for(pipeline.spec.source, settings)
+    item = _news_of(pipeline, settings, ledger)
+    known = ledger.known_files(pipeline.name)
+    take = [replace(file, content_hash=connector.content_hash(file)) for file in item.files]
+    aside: dict[str, list[SourceFile]] = {}
+    for file in item.changed:
+        hashed = replace(file, content_hash=connector.content_hash(file))
+        policy = pipeline.spec.source.on_change
+        if hashed.content_hash is not None and hashed.content_hash == known[file.path].content_hash:
+            aside.setdefault("unchanged", []).append(hashed)
+        elif policy == "append":
+            take.append(hashed)
+        else:
+            aside.setdefault("ignored" if policy == "ignore" else "held", []).append(hashed)
+    rows = [_row(pipeline.name, None, stage, files, run_id, now) for stage, files in aside.items()]
+    batches = []
+    last = ledger.last_batch_id(pipeline.name)
+    for files in split_by_size(take, settings.max_batch_bytes):
+        last += 1
+        batches.append(Batch(pipeline.name, last, tuple(files), now))
+        rows.append(_row(pipeline.name, last, "planned", files, run_id, now))
+    return rows, batches
+
+
+def split_by_size(files: Sequence[SourceFile], limit_bytes: int) -> list[list[SourceFile]]:
+    """Files in order, cut into lists of at most ``limit_bytes``; a larger file stands alone."""
+    lists: list[list[SourceFile]] = []
+    size = 0
+    for file in files:
+        if not lists or size + file.size_bytes > limit_bytes:
+            lists.append([])
+            size = 0
+        lists[-1].append(file)
+        size += file.size_bytes
+    return lists
+
+
+def _row(
+    source: str, batch_id: int | None, stage: str, files: Sequence[SourceFile], run_id: str, now: datetime
+) -> dict[str, Any]:
+    arrivals = [file.modified_at_utc for file in files]
+    return {
+        "source": source,
+        "batch_id": batch_id,
+        "stage": stage,
+        "recorded_at_utc": now,
+        "run_id": run_id,
+        "files": [vars(file) for file in files],
+        "oldest_arrival_utc": min(arrivals, default=None),
+        "newest_arrival_utc": max(arrivals, default=None),
+        "bytes_in": sum(file.size_bytes for file in files),
+    }
+
+
+def _append(lake: Lake, snapshot: Snapshot | None, rows: list[dict[str, Any]], txns: Mapping[str, int]) -> None:
+    """One commit to ``ops.batches`` through the snapshot that was read (None: the table is created)."""
+    table = lake.table("ops", "batches")
+    staged = table.stage(pl.LazyFrame(rows, schema=SCHEMA))
+    if snapshot is None:
+        table.create(SCHEMA, add=staged, txns=txns, description="One row per source, batch and stage.")
+    else:
+        snapshot.commit(add=staged, txns=txns)
+
+
+def sync(lake: Lake, pipelines: Iterable[Pipeline]) -> int:
+    """Copy what the stages committed since the last call from their Delta history; rows added.
+
+    The history of a Delta table expires; the ledger does not.
+    """
+    for _ in range(20):
+        snapshot = lake.table("ops", "batches").snapshot_or_none()
+        rows: list[dict[str, Any]] = []
+        txns: dict[str, int] = {}
+        for pipeline in pipelines:
+            for layer in ("bronze", "silver"):
+                fresh, newest = _committed_since(lake, layer, pipeline.name, snapshot)
+                rows += fresh
+                if fresh:
+                    txns[names.app_id(f"sync/{layer}", pipeline.name)] = newest
+        if not rows:
+            return 0
+        try:
+            _append(lake, snapshot, rows, txns)
+            return len(rows)
+        except CommitConflict:
+            continue
+    return 0
+
+
+def _committed_since(
+    lake: Lake, layer: names.Layer, source: str, ledger: Snapshot | None
+) -> tuple[list[dict[str, Any]], int]:
+    table = lake.table(layer, source).snapshot_or_none()
+    if table is None:
+        return [], 0
+    # Versions start at 0, transactions at 1: the transaction is the version plus one.
+    done = ledger.txn(names.app_id(f"sync/{layer}", source)) if ledger else 0
+    if table.version + 1 <= done:
+        return [], done
+    rows = []
+    for commit in table.history(table.version + 1 - done):
+        document = commit.metadata
+        if document.get("stage") != layer or not document.get("batches"):
+            continue
+        rows.append(
+            {
+                "source": source,
+                "batch_id": document["batches"][-1],
+                "stage": layer,
+                "recorded_at_utc": commit.timestamp_utc,
+                "run_id": document.get("run_id", ""),
+                "files": [],
+                **{name: document.get(name) for name in COUNTS},
+                "seconds": document.get("seconds"),
+                "table_version": commit.version,
+            }
+        )
+    return rows, table.version + 1

@@ -1,0 +1,89 @@
+"""What a stage did: one value for the commit's metadata, the ledger, the checks, the CLI and the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from lakehouse import __version__
+from lakehouse.errors import ConservationError
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The figures of one stage over the batches that it committed, rows unless the name says otherwise.
+
+    ``rows_in = accepted + deduplicated + superseded + late + quarantined`` holds for every result.
+    """
+
+    stage: str
+    source: str
+    table: str
+    version_before: int | None
+    version: int | None
+    batches: tuple[int, ...] = ()
+    rows_in: int = 0
+    accepted: int = 0
+    deduplicated: int = 0
+    superseded: int = 0
+    late: int = 0
+    quarantined: int = 0
+    rescued: int = 0
+    bytes_in: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    watermark_utc: datetime | None = None
+    broken_rules: Mapping[str, int] = field(default_factory=dict)
+    warned_rules: Mapping[str, int] = field(default_factory=dict)
+    schema_changes: tuple[str, ...] = ()
+    run_id: str = ""
+
+    @property
+    def committed(self) -> bool:
+        return bool(self.batches)
+
+    def check_conservation(self) -> None:
+        """Raise ``ConservationError`` unless every row that came in is accounted for."""
+        accounted = self.accepted + self.deduplicated + self.superseded + self.late + self.quarantined
+        if accounted != self.rows_in:
+            raise ConservationError(
+                f"{self.stage}.{self.table} batches {self.batches}: {self.rows_in} rows in, {accounted} accounted for "
+                f"(accepted {self.accepted}, deduplicated {self.deduplicated}, superseded {self.superseded}, "
+                f"late {self.late}, quarantined {self.quarantined}); nothing was committed",
+                hint="a transform must keep every row; see docs/pipelines.md",
+            )
+
+    def metadata(self, **extra: Any) -> dict[str, Any]:
+        """The JSON document that the data commit carries."""
+        document = asdict(self)
+        document["batches"] = list(self.batches)
+        document["watermark_utc"] = self.watermark_utc.isoformat() if self.watermark_utc else None
+        document["code_version"] = __version__
+        for name in ("version", "version_before"):
+            document.pop(name)
+        return {**document, **extra}
+
+    def plus(self, other: StageResult) -> StageResult:
+        """Both results as one, for a stage that committed several batches in turn."""
+        summed = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in (
+                "rows_in", "accepted", "deduplicated", "superseded", "late", "quarantined", "rescued",
+                "bytes_in", "bytes_written", "seconds", "schema_changes", "batches",
+            )
+        }  # fmt: skip
+        rules = {
+            name: {
+                key: getattr(self, name).get(key, 0) + getattr(other, name).get(key, 0)
+                for key in {**getattr(self, name), **getattr(other, name)}
+            }
+            for name in ("broken_rules", "warned_rules")
+        }
+        return StageResult(
+            stage=self.stage, source=self.source, table=self.table, run_id=self.run_id,
+            version_before=self.version_before, version=other.version,
+            watermark_utc=max(filter(None, (self.watermark_utc, other.watermark_utc)), default=None),
+            **summed, **rules,
+        )  # fmt: skip

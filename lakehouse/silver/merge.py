@@ -1,0 +1,161 @@
+"""The write modes as pure functions: (changes, existing rows of the same keys) → what to write and remove.
+
+Each accounts for every change exactly once: ``changes = accepted + deduplicated + superseded + late``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, SEQUENCE
+
+#: A deleted row leaves its key and time behind, so that an older row that comes later does not raise it again.
+IS_DELETED = "_is_deleted"
+#: Instants at which a version of a history row was seen. A late row between two of them splits the version.
+OBSERVED_AT = "_observed_at_utc"
+
+_IS_NEW = "__is_new"
+_CONTENT = "__content"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """``rows`` are to be written; existing rows whose key is in ``replaced`` are to be removed."""
+
+    rows: pl.DataFrame
+    replaced: pl.DataFrame
+    accepted: int
+    deduplicated: int = 0
+    superseded: int = 0
+    late: int = 0
+
+
+def merge_append(changes: pl.DataFrame, existing_keys: pl.DataFrame, key: Sequence[str]) -> Merged:
+    """First row of each key wins, in arrival order; a key that the table has is a duplicate."""
+    first = changes.sort(ARRIVAL_ORDER).unique(key, keep="first", maintain_order=True)
+    fresh = first.join(existing_keys, on=key, how="anti")
+    return Merged(
+        rows=fresh.drop(FILE_ORDER),
+        replaced=existing_keys.clear(),
+        accepted=fresh.height,
+        deduplicated=changes.height - fresh.height,
+    )
+
+
+def merge_upsert(
+    changes: pl.DataFrame,
+    existing: pl.DataFrame,
+    key: Sequence[str],
+    sequence_by: Sequence[str],
+    content: Sequence[str],
+) -> Merged:
+    """Latest row of each key wins: by ``sequence_by`` (ties: by content), else by arrival.
+
+    Counted as: *deduplicated* a change equal to one taken or to what the table has; *superseded* an older
+    change of a key beside a newer one in the same batch; *late* a change older than what the table has.
+    """
+    everything = changes.height
+    distinct = changes.sort(ARRIVAL_ORDER).unique([*key, *content], keep="last", maintain_order=True)
+    if sequence_by:
+        order = [*sequence_by, _CONTENT]
+        distinct = _with_content(distinct, key, sequence_by, content)
+    else:
+        order = list(ARRIVAL_ORDER)
+    newest = distinct.sort(order, nulls_last=False).unique(key, keep="last", maintain_order=True)
+    superseded = distinct.height - newest.height
+    before = existing.select([*key, *(pl.col(c).alias(f"__old_{c}") for c in content)])
+    before = before.with_columns(__known=pl.lit(True))
+    pairs = newest.join(before, on=key, how="left")
+    known = pl.col("__known").fill_null(False)
+    same = known & pl.all_horizontal(pl.col(c).eq_missing(pl.col(f"__old_{c}")) for c in content)
+    late = pl.lit(False)
+    if sequence_by:
+        late = known & ~same & _is_older(sequence_by, content)
+    judged = pairs.with_columns(__same=same, __late=late)
+    taken = judged.filter(~pl.col("__same") & ~pl.col("__late"))
+    late_count = int(judged["__late"].sum())
+    rows = taken.select(name for name in changes.columns if name != FILE_ORDER)
+    return Merged(
+        rows=rows,
+        replaced=taken.filter(known).select(key),
+        accepted=rows.height,
+        deduplicated=everything - distinct.height + int(judged["__same"].sum()),
+        superseded=superseded,
+        late=late_count,
+    )
+
+
+def _with_content(
+    frame: pl.DataFrame, key: Sequence[str], sequence_by: Sequence[str], content: Sequence[str]
+) -> pl.DataFrame:
+    """Content as text, for rows that tie on key and sequence alone: it decides, whatever came first."""
+    tied = pl.len().over([*key, *sequence_by]) > 1
+    if not frame.select(tied.any()).item():
+        return frame.with_columns(pl.lit(None, pl.String).alias(_CONTENT))
+    return frame.with_columns(pl.when(tied).then(_content_text(content)).alias(_CONTENT))
+
+
+def _content_text(content: Sequence[str], prefix: str = "") -> pl.Expr:
+    return pl.struct(pl.col(f"{prefix}{name}").alias(name) for name in content).struct.json_encode()
+
+
+def _is_older(sequence_by: Sequence[str], content: Sequence[str]) -> pl.Expr:
+    """True where the change comes before what the table has, in the order of ``sequence_by`` then content."""
+    older = _content_text(content) < _content_text(content, "__old_")
+    for column in reversed(sequence_by):
+        mine, theirs = pl.col(column), pl.col(f"__old_{column}")
+        less = (mine.is_null() & theirs.is_not_null()) | (mine < theirs).fill_null(False)
+        older = less | (mine.eq_missing(theirs) & older)
+    return older
+
+
+def merge_history(
+    changes: pl.DataFrame, existing: pl.DataFrame, key: Sequence[str], content: Sequence[str]
+) -> Merged:
+    """Every state of each key with the time it held: [valid_from_utc, valid_to_utc), no overlap, no gap.
+
+    ``changes`` has ``__sequence``, the instant at which the row's state began. The versions of a touched key
+    are rebuilt from all its observations, so the result does not depend on the order of arrival. Counted as:
+    *accepted* a change that begins a version; *deduplicated* one that repeats a state already known at that
+    time; *superseded* one that contradicts another at the same instant and loses (ties: by content).
+    """
+    past = existing.explode(OBSERVED_AT).rename({OBSERVED_AT: SEQUENCE})
+    columns = [name for name in changes.columns if name != FILE_ORDER]
+    known = past.select(pl.lit(False).alias(_IS_NEW), *columns)
+    fresh = changes.sort(ARRIVAL_ORDER).select(pl.lit(True).alias(_IS_NEW), *columns)
+    events = pl.concat([known, fresh]).sort([*key, SEQUENCE], maintain_order=True)
+    distinct = events.unique([*key, SEQUENCE, *content], keep="first", maintain_order=True)
+    distinct = _with_content(distinct, key, [SEQUENCE], content)
+    winners = distinct.sort([*key, SEQUENCE, _CONTENT], nulls_last=False, maintain_order=True).unique(
+        [*key, SEQUENCE], keep="last", maintain_order=True
+    )
+    # A loser that an earlier batch had brought is not counted again.
+    superseded = int(distinct[_IS_NEW].sum()) - int(winners[_IS_NEW].sum())
+    begins = pl.any_horizontal(
+        *(pl.col(c).ne_missing(pl.col(c).shift(1).over(key)) for c in content),
+        pl.int_range(pl.len()).over(key) == 0,
+    )
+    runs = winners.with_columns(begins.alias("__begins"))
+    accepted = int(runs.select((pl.col("__begins") & pl.col(_IS_NEW)).sum()).item())
+    runs = runs.with_columns(pl.col("__begins").cum_sum().alias("__run"))
+    versions = runs.group_by("__run", maintain_order=True).agg(
+        *(pl.col(name).first() for name in columns if name != SEQUENCE),
+        pl.col(SEQUENCE).alias(OBSERVED_AT),
+        pl.col(SEQUENCE).first().alias(names.VALID_FROM),
+    )
+    following = pl.col(names.VALID_FROM).shift(-1).over(key)
+    deleted = pl.col(IS_DELETED) if IS_DELETED in columns else pl.lit(False)
+    versions = versions.with_columns(following.alias(names.VALID_TO)).with_columns(
+        (pl.col(names.VALID_TO).is_null() & ~deleted).alias(names.IS_CURRENT)
+    )
+    return Merged(
+        rows=versions.drop("__run"),
+        replaced=existing.select(key).unique(),
+        accepted=accepted,
+        deduplicated=changes.height - accepted - superseded,
+        superseded=superseded,
+    )
