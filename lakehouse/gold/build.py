@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold import dbt_run, outcomes
 from lakehouse.gold.dbt_run import ensure_manifest, load_project, manifest_path
@@ -70,7 +69,9 @@ def build(
         run_id=run_id,
     )
     if not plan.dbt_nodes:
-        result = outcomes.assemble(plan, BuildSession(lake, settings, silver={}, gold={}, plans={}), [], run_id)
+        result = outcomes.assemble(
+            plan, BuildSession(lake, settings, silver={}, gold={}, plans={}), [], run_id
+        )
     else:
         result = _run_dbt(lake, settings, folder, plan, run_id, on_event)
         outcomes.record(lake, result)
@@ -92,12 +93,17 @@ def _run_dbt(
     with session:
         try:
             found = dbt_run.run(
-                settings, folder, arguments, session=session.id, callback=outcomes.listener(plan, session, on_event)
+                settings,
+                folder,
+                arguments,
+                session=session.id,
+                callback=outcomes.listener(plan, session, on_event),
             )
             results = getattr(found.result, "results", None)
             if found.exception is not None or results is None:
                 raise GoldBuildError(
-                    f"dbt failed before it ran a model: {found.exception}", hint=f"read {dbt_run.work_dir(settings, folder)}/logs/dbt.log"
+                    f"dbt failed before it ran a model: {found.exception}",
+                    hint=f"read {dbt_run.work_dir(settings, folder)}/logs/dbt.log",
                 ) from (found.exception if isinstance(found.exception, Exception) else None)
             return outcomes.assemble(plan, session, list(results), run_id)
         finally:
@@ -118,4 +124,3 @@ def _selection(
             f"gold has no model called {', '.join(plain)}", hint=f"one of: {', '.join(sorted(models))}"
         )
     return dbt_run.list_models(settings, folder, select)
-

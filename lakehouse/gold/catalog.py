@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 import polars as pl
 
+from lakehouse.gold.relations import source_of
 from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.gold.versions import commit_document
 from lakehouse.settings import Settings
-from lakehouse.storage import Lake, Snapshot, connect_duckdb, duckdb_source, quote_identifier, quote_literal
+from lakehouse.storage import Lake, Snapshot, connect_duckdb, quote_identifier, quote_literal
 
 #: DuckDB's own format of 2024, which every later version reads.
 STORAGE_VERSION = "v1.0.0"
@@ -50,7 +51,9 @@ def regenerate(lake: Lake, settings: Settings, point: RestorePoint) -> Path:
     _remove(temporary)
     connection = connect_duckdb(settings)
     try:
-        connection.execute(f"ATTACH {quote_literal(str(temporary))} AS c (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.execute(
+            f"ATTACH {quote_literal(str(temporary))} AS c (STORAGE_VERSION '{STORAGE_VERSION}')"
+        )
         # One transaction: a few hundred statements, one checkpoint.
         connection.execute("USE c")
         connection.execute("BEGIN")
@@ -77,8 +80,10 @@ def shown_point_id(settings: Settings) -> str | None:
     if not settings.catalog_path.is_file():
         return None
     try:
-        with duckdb.connect(str(settings.catalog_path), read_only=True) as connection:
-            row = connection.execute(f"SELECT id FROM {INFO_SCHEMA}.restore_point").fetchone()
+        # Attached, not opened: within a process DuckDB would answer from a file it has open under the same path.
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH {quote_literal(str(settings.catalog_path))} AS c (READ_ONLY)")
+            row = connection.execute(f"SELECT id FROM c.{INFO_SCHEMA}.restore_point").fetchone()
     except duckdb.Error:
         return None
     return None if row is None else str(row[0])
@@ -144,7 +149,9 @@ def _write(connection: Any, views: list[_View], point: RestorePoint) -> None:
         f"INSERT INTO {INFO_SCHEMA}.restore_point VALUES (?, ?, ?, ?, ?)",
         [point.id, _naive(point.created_at_utc), point.run_id, point.parent_id, point.gold_code_hash],
     )
-    connection.execute(f"COMMENT ON TABLE {INFO_SCHEMA}.restore_point IS 'The restore point that this catalog shows: one row'")
+    connection.execute(
+        f"COMMENT ON TABLE {INFO_SCHEMA}.restore_point IS 'The restore point that this catalog shows: one row'"
+    )
     connection.execute(
         f'CREATE TABLE {INFO_SCHEMA}.tables ("schema" VARCHAR, "table" VARCHAR, version BIGINT, rows BIGINT, '
         "bytes BIGINT, watermark_utc TIMESTAMP, description VARCHAR)"
@@ -153,7 +160,8 @@ def _write(connection: Any, views: list[_View], point: RestorePoint) -> None:
         snapshot = v.snapshot
         row = [v.schema, snapshot.table.name, snapshot.version, snapshot.num_rows(), snapshot.size_bytes()]
         connection.execute(
-            f"INSERT INTO {INFO_SCHEMA}.tables VALUES (?, ?, ?, ?, ?, ?, ?)", [*row, _naive(v.watermark_utc), v.description]
+            f"INSERT INTO {INFO_SCHEMA}.tables VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [*row, _naive(v.watermark_utc), v.description],
         )
     connection.execute(
         f"COMMENT ON TABLE {INFO_SCHEMA}.tables IS 'One row per view: its table version, rows, and the time up to which it is complete'"
@@ -164,13 +172,15 @@ def _write_view(connection: Any, view: _View) -> None:
     schema = view.snapshot.schema()
     name = f"{view.schema}.{quote_identifier(view.snapshot.table.name)}"
     columns = ", ".join(_column(column, dtype) for column, dtype in schema.items())
-    connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {duckdb_source(view.snapshot)} AS t")
+    connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {source_of(view.snapshot)} AS t")
     if view.description:
         connection.execute(f"COMMENT ON VIEW {name} IS {quote_literal(view.description)}")
     for column in schema:
         text = view.columns.get(column)
         if text:
-            connection.execute(f"COMMENT ON COLUMN {name}.{quote_identifier(column)} IS {quote_literal(text)}")
+            connection.execute(
+                f"COMMENT ON COLUMN {name}.{quote_identifier(column)} IS {quote_literal(text)}"
+            )
 
 
 def _column(name: str, dtype: pl.DataType) -> str:

@@ -15,7 +15,7 @@ from lakehouse.gold import session as sessions
 from lakehouse.gold.strategies import write_model
 
 
-class Plugin(BasePlugin):  # type: ignore[misc]
+class Plugin(BasePlugin):
     """Looked up by dbt-duckdb by this name."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
@@ -31,7 +31,9 @@ class Plugin(BasePlugin):  # type: ignore[misc]
         request = target_config.config
         session = self._session
         if session is None:
-            raise GoldBuildError("the delta materialization runs inside a lakehouse build only", hint="lakehouse run")
+            raise GoldBuildError(
+                "the delta materialization runs inside a lakehouse build only", hint="lakehouse run"
+            )
         name = request["model"]
         try:
             written = write_model(session, session.plans[name], request["sql"])

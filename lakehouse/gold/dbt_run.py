@@ -34,7 +34,9 @@ def project_dir_of(settings: Settings, project_dir: Path | None) -> Path:
     """The dbt project to use. Raises ``GoldBuildError`` when there is none."""
     found = project_dir or settings.dbt_project_dir
     if not (found / "dbt_project.yml").is_file():
-        raise GoldBuildError(f"no dbt project at {found}", hint="run from a checkout that has dbt_project/dbt_project.yml")
+        raise GoldBuildError(
+            f"no dbt project at {found}", hint="run from a checkout that has dbt_project/dbt_project.yml"
+        )
     return found
 
 
@@ -72,7 +74,8 @@ def load_project(settings: Settings, project_dir: Path | None = None) -> tuple[P
             result = _invoke(settings, folder, ["parse"], target=path.parent, session="")
             if not result.success:
                 raise GoldBuildError(
-                    f"dbt cannot parse {folder}: {_message(result.exception)}", hint="correct the file named above"
+                    f"dbt cannot parse {folder}: {_message(result.exception)}",
+                    hint="correct the file named above",
                 )
             stamp.write_text(current)
         return Project.load(path, current), path
@@ -96,7 +99,7 @@ def run(
     parsed = manifest_path(settings, project_dir).parent / "partial_parse.msgpack"
     with _ONE_AT_A_TIME:
         manifest = Manifest.from_msgpack(parsed.read_bytes())
-        manifest.build_flat_graph()
+        manifest.build_flat_graph()  # type: ignore[no-untyped-call]
         return _invoke(
             settings,
             project_dir,
@@ -112,13 +115,16 @@ def close_connections() -> None:
     """Let go of the in-memory database of the last command."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
-    DuckDBConnectionManager.close_all_connections()
+    DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
 
 
 def list_models(settings: Settings, project_dir: Path, select: Sequence[str]) -> set[str]:
     """The models that a dbt selection names. Raises ``GoldBuildError`` when it names none."""
     result = run(
-        settings, project_dir, ["ls", "--resource-type", "model", "--output", "name", "--select", *select], session=""
+        settings,
+        project_dir,
+        ["ls", "--resource-type", "model", "--output", "name", "--select", *select],
+        session="",
     )
     if not result.success:
         raise GoldBuildError(f"gold selection {' '.join(select)}: {_message(result.exception)}")
@@ -139,19 +145,18 @@ def _invoke(
 
     folder = work_dir(settings, project_dir)
     runner = dbtRunner(manifest=manifest, callbacks=[callback] if callback else [])
+    command = [
+        *_GLOBAL_FLAGS,
+        "--log-path",
+        str(folder / "logs"),
+        *arguments,
+        "--project-dir",
+        str(project_dir),
+    ]
     # A folder per command: two processes never read each other's profile.
     with tempfile.TemporaryDirectory(prefix="profile-", dir=folder) as profiles:
         _write_profile(settings, Path(profiles, "profiles.yml"), session)
-        return runner.invoke(
-            [
-                *_GLOBAL_FLAGS,
-                "--log-path", str(folder / "logs"),
-                *arguments,
-                "--project-dir", str(project_dir),
-                "--profiles-dir", profiles,
-                "--target-path", str(target),
-            ]  # fmt: skip
-        )
+        return runner.invoke([*command, "--profiles-dir", profiles, "--target-path", str(target)])
 
 
 def _write_profile(settings: Settings, path: Path, session: str) -> None:

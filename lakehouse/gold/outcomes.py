@@ -16,7 +16,13 @@ from lakehouse.gold.session import BuildSession
 from lakehouse.gold.versions import BUILD_CHECK
 from lakehouse.storage import Lake
 
-_STATUS: dict[str, TestStatus] = {"pass": "pass", "success": "pass", "fail": "fail", "warn": "warn", "error": "error"}
+_STATUS: dict[str, TestStatus] = {
+    "pass": "pass",
+    "success": "pass",
+    "fail": "fail",
+    "warn": "warn",
+    "error": "error",
+}
 
 
 def assemble(plan: BuildPlan, session: BuildSession, results: Sequence[Any], run_id: str) -> GoldResult:
@@ -27,7 +33,11 @@ def assemble(plan: BuildPlan, session: BuildSession, results: Sequence[Any], run
         for name in plan.project.order
         if plan.project.models[name].is_delta or plan.project.models[name].unique_id in by_id
     )
-    tests = tuple(_test_result(session, test, by_id[test.unique_id]) for test in plan.project.tests if test.unique_id in by_id)
+    tests = tuple(
+        _test_result(session, test, by_id[test.unique_id])
+        for test in plan.project.tests
+        if test.unique_id in by_id
+    )
     return GoldResult(
         models=models,
         tests=tests,
@@ -58,7 +68,10 @@ def model_result(plan: BuildPlan, session: BuildSession, model: Model, result: A
             return ModelResult(status="skipped", message=plan.unavailable[model.name], **common, **held)
         message = "left out by the selection, and behind silver" if model.name in plan.stale else ""
         return ModelResult(status="unchanged", strategy=model.strategy, message=message, **common, **held)
-    common |= {"seconds": float(result.execution_time or 0), "sql": getattr(result.node, "compiled_code", None) or ""}
+    common |= {
+        "seconds": float(result.execution_time or 0),
+        "sql": getattr(result.node, "compiled_code", None) or "",
+    }
     written = session.written.get(model.name)
     status = str(result.status)
     if status == "success":
@@ -79,7 +92,9 @@ def model_result(plan: BuildPlan, session: BuildSession, model: Model, result: A
     if status == "skipped":
         return ModelResult(status="skipped", message="something it reads failed", **common, **held)
     error = session.errors.get(model.name)
-    return ModelResult(status="failed", message=str(error) if error else _tidy(result.message), **common, **held)
+    return ModelResult(
+        status="failed", message=str(error) if error else _tidy(result.message), **common, **held
+    )
 
 
 def _test_result(session: BuildSession, test: Test, result: Any) -> TestResult:
@@ -162,7 +177,12 @@ class _Finished:
     """dbt's event message with the attributes of its result object."""
 
     def __init__(self, found: Any) -> None:
-        self.status, self.message, self.execution_time, self.node = found.status, found.message, found.execution_time, None
+        self.status, self.message, self.execution_time, self.node = (
+            found.status,
+            found.message,
+            found.execution_time,
+            None,
+        )
 
 
 def record(lake: Lake, result: GoldResult) -> None:
@@ -178,11 +198,15 @@ def record(lake: Lake, result: GoldResult) -> None:
         if not subjects and test.blocks:
             # The test of a view stands for the tables of this build: what reads the view came out of it.
             subjects = [model.name for model in versions.values() if model.status == "built"]
-        rows += [_outcome(test, name, versions[name].version or 0) for name in subjects if test.status != "skipped"]
+        rows += [
+            _outcome(test, name, versions[name].version or 0) for name in subjects if test.status != "skipped"
+        ]
     for model in versions.values():
         if model.status != "built":
             continue
-        open_tests = [t.name for t in result.tests if model.name in t.models[:1] and (t.blocks or t.status == "skipped")]
+        open_tests = [
+            t.name for t in result.tests if model.name in t.models[:1] and (t.blocks or t.status == "skipped")
+        ]
         rows.append(
             CheckOutcome(
                 layer="gold",
@@ -191,7 +215,9 @@ def record(lake: Lake, result: GoldResult) -> None:
                 check=BUILD_CHECK,
                 passed=not open_tests,
                 count=len(open_tests),
-                message=f"not passed: {', '.join(open_tests)}" if open_tests else "built, and every test held",
+                message=f"not passed: {', '.join(open_tests)}"
+                if open_tests
+                else "built, and every test held",
                 recovery=_recovery(model.name),
             )
         )

@@ -50,11 +50,25 @@ def make_plan(
     published = current_point(lake)
     tables = {table for model in project.models.values() for table in model.silver}
     pins, notes = pin_silver(lake, tables, published, silver_versions)
-    plan = BuildPlan(project, pins, gold_bases(lake, [model.name for model in project.delta_models], published), notes=notes)
+    plan = BuildPlan(
+        project,
+        pins,
+        gold_bases(lake, [model.name for model in project.delta_models], published),
+        notes=notes,
+    )
     schemas = {table: pin.schema_text for table, pin in pins.items()}
     data = {table: pin.data_version for table, pin in pins.items()}
     for model in project.delta_models:
-        _decide(plan, model, schemas, data, selected=selected, full_refresh=full_refresh, force=force, run_id=run_id)
+        _decide(
+            plan,
+            model,
+            schemas,
+            data,
+            selected=selected,
+            full_refresh=full_refresh,
+            force=force,
+            run_id=run_id,
+        )
     plan.run_unit_tests = published is None or published.gold_code_hash != project.code_hash
     if plan.run_unit_tests:
         # Tests may have changed although their models have not: look at the unchanged ones again.
@@ -84,10 +98,14 @@ def _decide(
     project = plan.project
     inputs = project.silver_inputs(model.name)
     missing = sorted(inputs.difference(plan.pins))
-    plan.watermarks[model.name] = _oldest([plan.pins[table].watermark_utc for table in inputs if table in plan.pins])
+    plan.watermarks[model.name] = _oldest(
+        [plan.pins[table].watermark_utc for table in inputs if table in plan.pins]
+    )
     if missing:
         names = ", ".join(f"silver.{table}" for table in missing)
-        plan.unavailable[model.name] = f"{names} {'has' if len(missing) == 1 else 'have'} no version yet: lakehouse run"
+        plan.unavailable[model.name] = (
+            f"{names} {'has' if len(missing) == 1 else 'have'} no version yet: lakehouse run"
+        )
         return
     definition = project.definition_hash(model.name, schemas)
     wanted = project.input_hash(model.name, schemas, data)
@@ -164,4 +182,3 @@ def _oldest(watermarks: list[str | None]) -> str | None:
     """A table made from several is as fresh as the oldest of them; unknown when one is unknown."""
     known = [watermark for watermark in watermarks if watermark]
     return min(known) if known and len(known) == len(watermarks) else None
-

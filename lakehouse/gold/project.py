@@ -91,7 +91,9 @@ class Project:
         for uid, name in names.items():
             model = self._model(manifest["nodes"][uid], name, names, sources)
             if name in self.models:
-                raise GoldBuildError(f"models {uid} and {self.models[name].unique_id} are both called '{name}'")
+                raise GoldBuildError(
+                    f"models {uid} and {self.models[name].unique_id} are both called '{name}'"
+                )
             self.models[name] = model
         self.tests = tuple(self._tests(manifest, names))
 
@@ -152,7 +154,9 @@ class Project:
 
     # -- reading the manifest ---------------------------------------------------------------------
 
-    def _model(self, node: Mapping[str, Any], name: str, names: Mapping[str, str], sources: Mapping[str, str]) -> Model:
+    def _model(
+        self, node: Mapping[str, Any], name: str, names: Mapping[str, str], sources: Mapping[str, str]
+    ) -> Model:
         config = node["config"]
         resource = node["resource_type"]
         materialized = "seed" if resource == "seed" else str(config.get("materialized"))
@@ -168,9 +172,16 @@ class Project:
         except ValueError as error:
             raise GoldBuildError(f"{where}: {error}") from error
         depends = node.get("depends_on", {}).get("nodes", [])
-        columns = {column["name"]: column.get("description", "") for column in node.get("columns", {}).values()}
-        strategy, unique_key, replace_where = _write_settings(where, config) if materialized == "delta" else ("overwrite", (), None)
-        settings = {key: config.get(key) for key in ("materialized", "strategy", "unique_key", "replace_where", "contract")}
+        columns = {
+            column["name"]: column.get("description", "") for column in node.get("columns", {}).values()
+        }
+        strategy, unique_key, replace_where = (
+            _write_settings(where, config) if materialized == "delta" else ("overwrite", (), None)
+        )
+        settings = {
+            key: config.get(key)
+            for key in ("materialized", "strategy", "unique_key", "replace_where", "contract")
+        }
         types = [(column["name"], column.get("data_type")) for column in node.get("columns", {}).values()]
         return Model(
             name=name,
@@ -230,15 +241,25 @@ def _write_settings(where: str, config: Mapping[str, Any]) -> tuple[str, tuple[s
     if strategy not in STRATEGIES:
         raise GoldBuildError(f"{where}: strategy is '{strategy}'; allowed: {', '.join(STRATEGIES)}")
     if config.get("incremental_strategy"):
-        raise GoldBuildError(f"{where}: incremental_strategy belongs to dbt's own incremental models; write `strategy`")
+        raise GoldBuildError(
+            f"{where}: incremental_strategy belongs to dbt's own incremental models; write `strategy`"
+        )
     raw_key = config.get("unique_key") or ()
     unique_key = (raw_key,) if isinstance(raw_key, str) else tuple(raw_key)
     predicate = config.get("replace_where")
     if (strategy == "merge") != bool(unique_key):
-        needs = "needs unique_key: a column or a list of columns" if strategy == "merge" else "takes no unique_key (merge does)"
+        needs = (
+            "needs unique_key: a column or a list of columns"
+            if strategy == "merge"
+            else "takes no unique_key (merge does)"
+        )
         raise GoldBuildError(f"{where}: strategy '{strategy}' {needs}")
     if (strategy == "replace_where") != bool(predicate):
-        needs = "needs replace_where: an SQL predicate over its columns" if strategy == "replace_where" else "takes no replace_where"
+        needs = (
+            "needs replace_where: an SQL predicate over its columns"
+            if strategy == "replace_where"
+            else "takes no replace_where"
+        )
         raise GoldBuildError(f"{where}: strategy '{strategy}' {needs}")
     return strategy, unique_key, str(predicate) if predicate else None
 
@@ -265,7 +286,9 @@ def _constraint(where: str, constraint: Mapping[str, Any], column: str | None) -
     if kind == "not_null" and column:
         return f"not_null({column})", f'"{column}" IS NOT NULL'
     if kind == "check" and constraint.get("expression"):
-        return str(constraint.get("name") or f"check({constraint['expression']})"), f"({constraint['expression']})"
+        return str(
+            constraint.get("name") or f"check({constraint['expression']})"
+        ), f"({constraint['expression']})"
     raise GoldBuildError(
         f"{where}: constraint '{kind}' cannot be enforced on a Delta table; allowed: not_null, check",
         hint="use a data test (unique, relationships), which looks at the whole table",
@@ -281,7 +304,11 @@ def code_hash(project_dir: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(project_dir.rglob("*")):
         relative = path.relative_to(project_dir)
-        if path.is_file() and not _IGNORED_DIRS.intersection(relative.parts) and not relative.name.startswith("."):
+        if (
+            path.is_file()
+            and not _IGNORED_DIRS.intersection(relative.parts)
+            and not relative.name.startswith(".")
+        ):
             digest.update(f"{relative}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

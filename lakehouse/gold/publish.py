@@ -62,7 +62,8 @@ def _refuse_incomplete(gold: GoldResult) -> None:
     failures = gold.failures
     if failures:
         raise PublishBlocked(
-            f"not published: gold has {len(failures)} failures, readers keep the last good point\n  " + "\n  ".join(failures),
+            f"not published: gold has {len(failures)} failures, readers keep the last good point\n  "
+            + "\n  ".join(failures),
             hint="correct what failed, then: lakehouse run",
         )
     if gold.stale:
@@ -72,13 +73,16 @@ def _refuse_incomplete(gold: GoldResult) -> None:
         )
 
 
-def _refuse_failed(lake: Lake, gold: GoldResult, versions: Mapping[str, int], before: RestorePoint | None) -> None:
+def _refuse_failed(
+    lake: Lake, gold: GoldResult, versions: Mapping[str, int], before: RestorePoint | None
+) -> None:
     failed = checks.failed_blocking(lake, versions)
     if failed:
         lines = [f"{o.subject} version {o.version}: {o.check} {o.message}".rstrip() for o in failed]
         recovery = next((outcome.recovery for outcome in failed if outcome.recovery), "lakehouse status")
         raise PublishBlocked(
-            f"not published: {len(failed)} blocking checks failed, readers keep the last good point\n  " + "\n  ".join(lines),
+            f"not published: {len(failed)} blocking checks failed, readers keep the last good point\n  "
+            + "\n  ".join(lines),
             hint=recovery,
         )
     published = {} if before is None else before.versions("gold")
@@ -161,5 +165,3 @@ def _one_publisher(settings: Settings) -> Iterator[None]:
     with open(folder / ".publish.lock", "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.errors import NothingPublished, QueryError
 from lakehouse.settings import Settings
-from lakehouse.storage import connect_duckdb
+from lakehouse.storage import connect_duckdb, quote_literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,12 +28,18 @@ def connect_read_only(settings: Settings) -> duckdb.DuckDBPyConnection:
         )
     import duckdb
 
-    from lakehouse.errors import StorageError
-
+    # Attached, not opened: DuckDB shares an open file by its path within a process, and a new catalog has the
+    # path of the one before.
+    connection = connect_duckdb(settings)
     try:
-        return connect_duckdb(settings, str(path), read_only=True)
-    except (duckdb.Error, StorageError) as error:
-        raise QueryError(f"the catalog {path} cannot be opened: {error}", hint="lakehouse run (makes it again)") from error
+        connection.execute(f"ATTACH {quote_literal(str(path))} AS gold (READ_ONLY)")
+        connection.execute("USE gold")
+    except duckdb.Error as error:
+        connection.close()
+        raise QueryError(
+            f"the catalog {path} cannot be opened: {error}", hint="lakehouse run (makes it again)"
+        ) from error
+    return connection
 
 
 def query(settings: Settings, sql: str) -> pl.DataFrame:
@@ -57,12 +63,13 @@ def explain(error: Exception) -> QueryError:
     if "read-only mode" in text:
         return QueryError(
             "the catalog is read-only: it shows what pipelines have published",
-            hint="ATTACH ':memory:' AS scratch; then write there: CREATE TABLE scratch.x AS SELECT …",
+            hint="keep results of your own in memory: CREATE TABLE memory.main.x AS SELECT …",
         )
     if "does not exist" in text and "Table with name" in text:
         return QueryError(text, hint="list the tables: SELECT * FROM lakehouse_info.tables")
     if "No files found" in text or "Cannot open file" in text:
         return QueryError(
-            f"a data file of the catalog is gone: {text}", hint="open the catalog again; if that does not help: lakehouse doctor"
+            f"a data file of the catalog is gone: {text}",
+            hint="open the catalog again; if that does not help: lakehouse doctor",
         )
     return QueryError(text)

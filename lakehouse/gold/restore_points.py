@@ -62,7 +62,9 @@ def load(lake: Lake, point_id: str) -> RestorePoint:
     try:
         return RestorePoint.model_validate_json(raw)
     except ValueError as error:
-        raise StorageError(f"restore point {point_id} cannot be read: {error}", hint="lakehouse doctor") from error
+        raise StorageError(
+            f"restore point {point_id} cannot be read: {error}", hint="lakehouse doctor"
+        ) from error
 
 
 def current_point(lake: Lake) -> RestorePoint | None:

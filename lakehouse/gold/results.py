@@ -94,7 +94,9 @@ class GoldResult:
         """One line per failed model or test, empty when all is well."""
         lines = [f"model {model.name}: {model.message}" for model in self.models if model.status == "failed"]
         lines += [
-            f"{test.kind} test {test.name} on {', '.join(test.models)}: {test.message}" for test in self.tests if test.blocks
+            f"{test.kind} test {test.name} on {', '.join(test.models)}: {test.message}"
+            for test in self.tests
+            if test.blocks
         ]
         return lines
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.project import Model
+from lakehouse.gold.relations import view_sql
 from lakehouse.settings import Settings
-from lakehouse.storage import Lake, Snapshot, duckdb_source, quote_identifier
+from lakehouse.storage import Lake, Snapshot, prepare_connection, quote_identifier
 
 #: Schema and table in which SQL can look up whether a model is built incrementally (macro ``is_incremental``).
 PLAN_SCHEMA = "lakehouse_build"
@@ -49,7 +50,9 @@ class Written:
 
     @property
     def message(self) -> str:
-        return f"{self.strategy}: {self.rows_written:,} rows written, version {self.version} holds {self.rows:,}"
+        return (
+            f"{self.strategy}: {self.rows_written:,} rows written, version {self.version} holds {self.rows:,}"
+        )
 
 
 class BuildSession:
@@ -97,27 +100,19 @@ class BuildSession:
 
     def prepare(self, connection: Any) -> None:
         """Give dbt's fresh in-memory database its relations: silver and gold at their versions, and the plan."""
-        if self.lake.is_remote:
-            from lakehouse.storage.duck import prepare_connection
-
-            prepare_connection(connection, self.settings)
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute("SET TimeZone = 'UTC'")
+        prepare_connection(connection, self.settings)
         for schema, snapshots in (("silver", self.silver), ("gold", self.gold)):
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             for name, snapshot in snapshots.items():
                 connection.execute(view_sql(f"{schema}.{quote_identifier(name)}", snapshot))
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {PLAN_SCHEMA}")
-        connection.execute(f"CREATE OR REPLACE TABLE {PLAN_SCHEMA}.models (model VARCHAR, incremental BOOLEAN)")
+        connection.execute(
+            f"CREATE OR REPLACE TABLE {PLAN_SCHEMA}.models (model VARCHAR, incremental BOOLEAN)"
+        )
         for name, plan in self.plans.items():
             connection.execute(f"INSERT INTO {PLAN_SCHEMA}.models VALUES (?, ?)", [name, plan.incremental])
         with self._lock:
             self._connection = connection.cursor()
-
-
-def view_sql(name: str, snapshot: Snapshot) -> str:
-    """A view that reads exactly this version's files."""
-    return f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {duckdb_source(snapshot)}"
 
 
 def find(session_id: str) -> BuildSession | None:

@@ -16,9 +16,10 @@ from typing import Any
 import polars as pl
 
 from lakehouse.errors import GoldBuildError
-from lakehouse.gold.session import BuildSession, WritePlan, Written, view_sql
+from lakehouse.gold.relations import view_sql
+from lakehouse.gold.session import BuildSession, WritePlan, Written
 from lakehouse.gold.types import delta_columns
-from lakehouse.storage import Snapshot, StagedFile, Table, quote_identifier, quote_literal
+from lakehouse.storage import Snapshot, StagedFile, Table, duckdb_type, quote_identifier, quote_literal
 
 
 @dataclass
@@ -67,7 +68,12 @@ def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
 
 
 def _incremental(
-    session: BuildSession, cursor: Any, plan: WritePlan, base: Snapshot, new_files: list[StagedFile], new_rows: str
+    session: BuildSession,
+    cursor: Any,
+    plan: WritePlan,
+    base: Snapshot,
+    new_files: list[StagedFile],
+    new_rows: str,
 ) -> _Change:
     model = plan.model
     if model.strategy == "append":
@@ -93,7 +99,9 @@ def _incremental(
     partly = [uri for uri, kept in counts if kept]
     if partly:
         columns = ", ".join(f"old.{quote_identifier(name)}" for name in base.schema())
-        rewrite = f"{with_new} SELECT {columns} FROM read_parquet({_list(partly)}) AS old WHERE NOT {replaced}"
+        rewrite = (
+            f"{with_new} SELECT {columns} FROM read_parquet({_list(partly)}) AS old WHERE NOT {replaced}"
+        )
         change.added += _copy(session, cursor, base.table, rewrite)
     return change
 
@@ -117,7 +125,9 @@ def _commit(
         "bytes_written": sum(file.size_bytes for file in change.added),
     }
     if plan.latest is None:
-        snapshot = table.create(schema, add=change.added, metadata=metadata, description=plan.model.description or None)
+        snapshot = table.create(
+            schema, add=change.added, metadata=metadata, description=plan.model.description or None
+        )
     elif plan.latest.schema() != schema:
         snapshot = plan.latest
         snapshot.commit(add=[*table.adopt(kept), *change.added], metadata=metadata, overwrite_schema=schema)
@@ -160,12 +170,12 @@ def _relative(table: Table, path: str) -> str:
 
 def _parquet(table: Table, files: Iterable[StagedFile], schema: dict[str, pl.DataType]) -> str:
     """A query over staged files; typed and empty when there are none."""
-    from lakehouse.storage import duckdb_type
-
     uris = [f"{table.uri.rstrip('/')}/{file.path}" for file in files]
     if uris:
         return f"SELECT * FROM read_parquet({_list(uris)})"
-    columns = ", ".join(f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in schema.items())
+    columns = ", ".join(
+        f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in schema.items()
+    )
     return f"SELECT {columns} WHERE false"
 
 
@@ -195,12 +205,17 @@ def _check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> N
     known = {row[0] for row in cursor.execute(f"DESCRIBE {new_rows}").fetchall()}
     for column in key:
         if column not in known:
-            raise GoldBuildError(f"model {model}: unique_key names '{column}', which is not one of its columns")
+            raise GoldBuildError(
+                f"model {model}: unique_key names '{column}', which is not one of its columns"
+            )
     nulls = cursor.execute(f"SELECT count(*) FROM ({new_rows}) WHERE {missing}").fetchone()[0]
     if nulls:
-        raise GoldBuildError(f"model {model}: {nulls:,} rows have a null in unique_key ({', '.join(key)}); merge cannot match them")
+        raise GoldBuildError(
+            f"model {model}: {nulls:,} rows have a null in unique_key ({', '.join(key)}); merge cannot match them"
+        )
     twice = _example(
-        cursor, f"SELECT {columns}, count(*) AS rows FROM ({new_rows}) GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL"
+        cursor,
+        f"SELECT {columns}, count(*) AS rows FROM ({new_rows}) GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL",
     )
     if twice:
         raise GoldBuildError(

@@ -54,7 +54,9 @@ def pin_silver(
         if snapshot is not None:
             newest[table] = snapshot
     notes: list[str] = []
-    failed = checks.failed_blocking(lake, {f"silver/{table}": snapshot.version for table, snapshot in newest.items()})
+    failed = checks.failed_blocking(
+        lake, {f"silver/{table}": snapshot.version for table, snapshot in newest.items()}
+    )
     for table in {outcome.table for outcome in failed}.difference(wanted or {}):
         names = ", ".join(outcome.check for outcome in failed if outcome.table == table)
         refused = newest[table].version
@@ -74,7 +76,12 @@ def _pin(snapshot: Snapshot) -> Pin:
     document, version = commit_document(snapshot, "silver")
     watermark = document.get("watermark_utc")
     contract = document.get("contract_hash")
-    return Pin(snapshot, version, None if watermark is None else str(watermark), None if contract is None else str(contract))
+    return Pin(
+        snapshot,
+        version,
+        None if watermark is None else str(watermark),
+        None if contract is None else str(contract),
+    )
 
 
 def commit_document(snapshot: Snapshot, stage: str) -> tuple[dict[str, Any], int]:
@@ -111,7 +118,9 @@ def gold_bases(
 
 def good_versions(lake: Lake, versions: Mapping[str, int], published: Mapping[str, int]) -> set[str]:
     """Those of the gold tables whose named version is published, or was built and passed every blocking check."""
-    open_versions = {f"gold/{name}": version for name, version in versions.items() if published.get(name) != version}
+    open_versions = {
+        f"gold/{name}": version for name, version in versions.items() if published.get(name) != version
+    }
     found = checks.outcomes(lake, open_versions)
     built = {outcome.table for outcome in found if outcome.check == BUILD_CHECK}
     refused = {outcome.table for outcome in found if outcome.blocking and not outcome.passed}

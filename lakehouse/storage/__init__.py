@@ -1,6 +1,13 @@
 """The only door to Delta tables and to objects: nothing else in the project imports a storage library."""
 
-from lakehouse.storage.duck import connect_duckdb, duckdb_source, duckdb_type, quote_identifier, quote_literal
+from lakehouse.storage.duck import (
+    connect_duckdb,
+    duckdb_source,
+    duckdb_type,
+    prepare_connection,
+    quote_identifier,
+    quote_literal,
+)
 from lakehouse.storage.lake import Lake
 from lakehouse.storage.objects import ObjectInfo, Objects
 from lakehouse.storage.table import CommitInfo, Snapshot, StagedFile, Table
@@ -16,6 +23,7 @@ __all__ = [
     "connect_duckdb",
     "duckdb_source",
     "duckdb_type",
+    "prepare_connection",
     "quote_identifier",
     "quote_literal",
 ]

@@ -85,19 +85,24 @@ def connect_duckdb(settings: Settings, database: str = ":memory:", *, read_only:
     }
     with translated(f"open DuckDB {database}"):
         connection = duckdb.connect(database, read_only=read_only, config=config)
-        connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
-        from lakehouse import validation
-
-        if validation.is_remote(settings.root):
-            _load_httpfs(connection, settings)
+        prepare_connection(connection, settings)
     return connection
+
+
+def prepare_connection(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Make a connection that somebody else opened (dbt) read the lake: no progress bar, UTC, object stores."""
+    from lakehouse import validation
+
+    connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+    if validation.is_remote(settings.root):
+        _load_httpfs(connection, settings)
 
 
 def _load_httpfs(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     import os
+    from pathlib import Path
 
     import duckdb_extension_httpfs  # type: ignore[import-untyped]
-    from pathlib import Path
 
     binary = next(Path(duckdb_extension_httpfs.__file__).parent.rglob("httpfs.duckdb_extension"))
     connection.execute(f"LOAD {quote_literal(str(binary))}")
