@@ -72,8 +72,14 @@ def predicate_of(check: Check, key: str | None, schema: Mapping[str, pl.DataType
     passes = _expression(check, key, schema)
     if passes is None:
         return fallback
-    sample = _sample(schema)
-    result = sample.select(passes)
+    sample = _sample(schema, ["", "a"])
+    try:
+        result = sample.select(passes)
+    except pl.exceptions.PolarsError:
+        if isinstance(check._check_fn, Dispatcher):
+            raise
+        # A team's own check may rightly refuse our made-up text; on nulls it has to work.
+        result = _sample(schema, [None, None]).select(passes)
     if result.width != 1:
         # `pl.all() > 0` and the like: what it expands to depends on the frame, which pandera handles.
         return fallback
@@ -121,14 +127,14 @@ def _expression(check: Check, key: str | None, schema: Mapping[str, pl.DataType]
     return passes
 
 
-def _sample(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def _sample(schema: Mapping[str, pl.DataType], texts: list[str | None]) -> pl.DataFrame:
     """Three rows to try an expression on: enough to tell a value per row from one per frame.
 
-    Text is real text: Polars looks at a pattern only when there is something to match.
+    They are null, but for text: Polars looks at a pattern only when there is something to match.
     """
     return pl.DataFrame(
         {
-            name: pl.Series(name, [None, "", "a"] if dtype == pl.String else [None] * 3, dtype=dtype)
+            name: pl.Series(name, [None, *texts] if dtype == pl.String else [None] * 3, dtype=dtype)
             for name, dtype in schema.items()
         }
     )

@@ -7,7 +7,6 @@ free when nothing is left. What is null at the end and was not at the start is u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -59,12 +58,6 @@ def conversion(source: pl.DataType, target: pl.DataType) -> Conversion | None:
     return _between_scalars(source, target)
 
 
-def clean_text(value: pl.Expr, null_markers: Sequence[str]) -> pl.Expr:
-    """Trimmed text; null where it is one of the markers."""
-    trimmed = value.str.strip_chars()
-    return pl.when(~trimmed.is_in(list(null_markers))).then(trimmed)
-
-
 def _from_text(target: pl.DataType) -> Conversion:
     """From trimmed, non-marker text."""
     attempts: tuple[Attempt, ...]
@@ -96,8 +89,17 @@ def _to_text(source: pl.DataType, target: pl.DataType) -> Conversion:
         return Conversion((nested.to_json(source, target),), can_fail=False)
     if isinstance(source, pl.Datetime):
         return Conversion((lambda value: value.dt.to_string("iso:strict").cast(target),), can_fail=False)
-    # Bytes that are no UTF-8 have no text.
-    return Conversion((_cast(target),), can_fail=isinstance(source, pl.Binary))
+    if isinstance(source, pl.Binary):
+        return Conversion(
+            (lambda value: value.map_batches(_utf8, pl.String(), is_elementwise=True).cast(target),),
+            can_fail=True,
+        )
+    return Conversion((_cast(target),), can_fail=False)
+
+
+def _utf8(values: pl.Series) -> pl.Series:
+    """Bytes as text; bytes that are no UTF-8 have none (Polars' cast raises on them, even a lenient one)."""
+    return nested.by_halves(lambda part: part.cast(pl.String), values, pl.String())
 
 
 def _between_scalars(source: pl.DataType, target: pl.DataType) -> Conversion:
@@ -146,7 +148,8 @@ def _widens(source: pl.DataType, target: pl.DataType) -> bool:
 
 
 def _bounds(dtype: pl.DataType) -> tuple[int, int]:
-    return pl.select(dtype.min(), pl.lit(dtype.max()).alias("max")).row(0)  # type: ignore[attr-defined]
+    low, high = pl.select(low=dtype.min(), high=dtype.max()).row(0)  # type: ignore[attr-defined]
+    return int(low), int(high)
 
 
 def _whole_number(target: pl.DataType) -> Attempt:

@@ -36,7 +36,7 @@ def from_json(target: pl.DataType, convert: Convert) -> Attempt:
                 & pl.col("text").str.json_path_match(pl.lit("$")).is_not_null()
             ).then(pl.col("text"))
         )
-        decoded = _decoded(frame.to_series(), loose)
+        decoded = by_halves(lambda part: part.str.json_decode(loose), frame.to_series(), loose)
         return pl.select(value=decoded).select(typed(pl.col("value"))).to_series().alias(name)
 
     return lambda text: (
@@ -44,15 +44,18 @@ def from_json(target: pl.DataType, convert: Convert) -> Attempt:
     )
 
 
-def _decoded(texts: pl.Series, loose: pl.DataType) -> pl.Series:
-    """Decode, halving the series around values of another shape until they stand alone and become null."""
+def by_halves(convert: Callable[[pl.Series], pl.Series], values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Convert a series where one bad value makes Polars refuse all of it.
+
+    The series is halved around bad values until they stand alone and become null; good data is one call.
+    """
     try:
-        return texts.str.json_decode(loose)
+        return convert(values)
     except pl.exceptions.ComputeError:
-        if len(texts) == 1:
-            return pl.Series(texts.name, [None], dtype=loose)
-        half = len(texts) // 2
-        return pl.concat([_decoded(texts[:half], loose), _decoded(texts[half:], loose)])
+        if len(values) == 1:
+            return pl.Series(values.name, [None], dtype=dtype)
+        half = len(values) // 2
+        return pl.concat([by_halves(convert, values[:half], dtype), by_halves(convert, values[half:], dtype)])
 
 
 def _loose(dtype: Any) -> pl.DataType:

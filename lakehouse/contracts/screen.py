@@ -13,7 +13,7 @@ from operator import or_
 import polars as pl
 
 from lakehouse.contracts.columns import UNCASTABLE
-from lakehouse.contracts.rules import ByPandera, Expression, Rule, Unique
+from lakehouse.contracts.rules import ByPandera, Expression, NotNull, Rule, Unique
 from lakehouse.errors import ContractError
 
 #: Column of rejected rows: names of the rules that each row breaks.
@@ -127,6 +127,12 @@ def _count_expr(rule: Rule, present: Collection[str]) -> pl.Expr | None:
         return None
     if isinstance(predicate, Expression) and predicate.scalar:
         return fails.any().cast(pl.UInt64) * pl.len()
+    if (
+        isinstance(predicate, NotNull)
+        and not predicate.is_float
+        and fails.meta.root_names() == [predicate.column]
+    ):
+        return pl.col(predicate.column).null_count()
     return fails.sum()
 
 
@@ -180,7 +186,8 @@ def _blame(
 ) -> ContractError | None:
     """The rule that Polars cannot compute, found by running them one by one; None when it is the frame itself."""
     try:
-        frame.select(pl.len()).collect(engine="streaming")
+        # Counting nulls computes every column; a bare row count would compute none.
+        frame.select(pl.all().null_count()).collect(engine="streaming")
     except pl.exceptions.PolarsError:
         return None
     for rule in rules:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lakehouse.contracts.casting import Conversion, clean_text, conversion
+from lakehouse.contracts.casting import Conversion, conversion
 from lakehouse.contracts.columns import UNCASTABLE, ColumnSpec
 
 #: Columns that live only inside one call: the value that the attempts start from.
@@ -20,11 +20,12 @@ _BEFORE = "__before__"
 
 @dataclass(frozen=True)
 class _Plan:
-    """One column: the value to convert, how (None: only clean), and whether a failure must be recorded."""
+    """One column: the value to convert, how (None: take it as it is), and texts that mean null."""
 
     column: ColumnSpec
-    clean: pl.Expr
+    value: pl.Expr
     convert: Conversion | None
+    null_texts: tuple[str, ...] = ()
 
     @property
     def staged(self) -> bool:
@@ -53,9 +54,9 @@ def type_columns(
     staged = [plan for plan in plans if plan.staged]
     # Stages rather than one big expression: Polars would compute every intermediate once per use.
     frame = frame.with_columns(
-        *(plan.clean.alias(_BEFORE + plan.column.name) for plan in staged),
+        *(plan.value.alias(_BEFORE + plan.column.name) for plan in staged),
         *(_direct(plan).alias(plan.column.name) for plan in plans if not plan.staged),
-    )
+    ).with_columns(_without_null_texts(plan) for plan in staged if plan.null_texts)
     for attempt in range(max((len(_attempts(plan)) for plan in staged), default=0)):
         frame = frame.with_columns(
             _attempted(plan, attempt) for plan in staged if attempt < len(_attempts(plan))
@@ -85,7 +86,7 @@ def _plan(column: ColumnSpec, source: pl.DataType, markers: Sequence[str], keep_
         # Trimmed for the comparison only: spaces in text are the source's business.
         kept = pl.when(~value.str.strip_chars().is_in(nothing)).then(value) if nothing else value
         return _Plan(column, kept, convert)
-    return _Plan(column, clean_text(value, [*markers, *_nothing(column.dtype)]), convert)
+    return _Plan(column, value.str.strip_chars(), convert, (*markers, *_nothing(column.dtype)))
 
 
 def _nothing(dtype: pl.DataType) -> tuple[str, ...]:
@@ -97,7 +98,12 @@ def _attempts(plan: _Plan) -> tuple[object, ...]:
 
 
 def _direct(plan: _Plan) -> pl.Expr:
-    return plan.convert(plan.clean) if plan.convert else plan.clean
+    return plan.convert(plan.value) if plan.convert else plan.value
+
+
+def _without_null_texts(plan: _Plan) -> pl.Expr:
+    before = pl.col(_BEFORE + plan.column.name)
+    return pl.when(~before.is_in(plan.null_texts)).then(before)
 
 
 def _attempted(plan: _Plan, number: int) -> pl.Expr:
