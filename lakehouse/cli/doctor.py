@@ -1,0 +1,49 @@
+"""``lakehouse doctor``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_MARKS = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False) -> None:
+    """Examine this installation: versions, storage, clock, disk, declarations, models, catalog, servers.
+
+    Example: lakehouse doctor
+    """
+    from dataclasses import asdict
+
+    from rich.markup import escape
+
+    from lakehouse.cli import exits
+    from lakehouse.cli.output import print_json, say
+    from lakehouse.doctor import Finding, examine
+    from lakehouse.servers import daemon_state
+    from lakehouse.settings import load_settings
+
+    settings = load_settings()
+    findings = []
+
+    def tell(finding: Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            say(f"{_MARKS[finding.state]} {finding.what:<13} {escape(finding.detail)}")
+            if finding.next_step:
+                say(f"                   next: {escape(finding.next_step)}")
+
+    for found in examine(settings):
+        tell(found)
+    state, detail = daemon_state(settings)
+    tell(Finding("daemon", state, detail, "lakehouse up" if state == "warn" else ""))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(exits.FAILED)
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the verb into the command tree."""
+    app.command()(doctor)

@@ -1,0 +1,180 @@
+"""Dagster's web server and daemon as child processes: started together, stopped together.
+
+Both read their settings from the environment, as everything does; their state is below the lake's state folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lakehouse.errors import PermanentError, TransientError
+from lakehouse.settings import PROJECT_DIR, Settings
+
+HOST = "127.0.0.1"
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Both processes while they run. ``logs`` is the folder with their output."""
+
+    webserver: subprocess.Popen[bytes]
+    daemon: subprocess.Popen[bytes]
+    url: str
+    logs: Path
+
+    def dead(self) -> str | None:
+        """Name of a server that has ended by itself, or None."""
+        ended = {"web server": self.webserver, "daemon": self.daemon}
+        return next((name for name, process in ended.items() if process.poll() is not None), None)
+
+
+@contextmanager
+def running(settings: Settings, port: int, *, variables: Mapping[str, str] | None = None) -> Iterator[Servers]:
+    """Start both, wait until the page answers, and stop both on the way out, whatever happened.
+
+    Raises:
+        PermanentError: the port is taken, or another `up` runs on this lake.
+        TransientError: a server ended or did not answer in two minutes; the message has its last lines.
+    """
+    home = settings.dagster_home
+    _refuse_taken(port)
+    _refuse_second(settings)
+    from lakehouse.defs.instance import prepare_home  # writes dagster.yaml: the only thing here that knows Dagster
+
+    prepare_home(settings)
+    logs = Path(settings.state_dir, "logs")
+    logs.mkdir(parents=True, exist_ok=True)
+    environment = {**_environment(settings), **(variables or {}), "DAGSTER_HOME": str(home)}
+    workspace = str(PROJECT_DIR / "workspace.yaml")
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        for module, arguments in (
+            ("dagster_webserver", ["-h", HOST, "-p", str(port), "-w", workspace]),
+            ("dagster._daemon", ["run", "-w", workspace]),
+        ):
+            children.append(_spawn(module, arguments, environment, logs))
+        servers = Servers(children[0], children[1], f"http://{HOST}:{port}", logs)
+        _pid_file(settings).write_text(json.dumps({"pid": os.getpid(), "url": servers.url}))
+        _wait_until_up(servers)
+        yield servers
+    finally:
+        _pid_file(settings).unlink(missing_ok=True)
+        _stop(children)
+
+
+def _spawn(module: str, arguments: list[str], environment: Mapping[str, str], logs: Path) -> subprocess.Popen[bytes]:
+    """A child in a session of its own: Ctrl-C reaches us alone, and we stop it in order."""
+    with open(logs / f"{module.replace('_', '-').strip('.-')}.log", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=dict(environment),
+            cwd=PROJECT_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """This process's environment, with the root that was resolved here (a child may have another folder)."""
+    return {**_inherited(), "LAKEHOUSE_ROOT": settings.root}
+
+
+def _inherited() -> dict[str, str]:
+    return dict(os.environ)  # noqa: TID251  handed on to children, not read
+
+
+def _wait_until_up(servers: Servers) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if name := servers.dead():
+            raise TransientError(f"the {name} ended while it started:\n{_tail(servers.logs)}", hint="lakehouse doctor")
+        try:
+            with urllib.request.urlopen(f"{servers.url}/server_info", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.3)
+    raise TransientError(f"the web server did not answer in {_START_TIMEOUT_S:.0f} s:\n{_tail(servers.logs)}", hint="lakehouse doctor")
+
+
+def _tail(logs: Path, lines: int = 15) -> str:
+    text = [line for file in sorted(logs.glob("*.log")) for line in file.read_text(errors="replace").splitlines()[-lines:]]
+    return "\n".join(f"  {line}" for line in text)
+
+
+def _stop(children: list[subprocess.Popen[bytes]]) -> None:
+    """Ask each process group to end; after half a minute, end it."""
+    for child in children:
+        _signal(child, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    for child in children:
+        try:
+            child.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _signal(child, signal.SIGKILL)
+            child.wait()
+        _signal(child, signal.SIGKILL)  # what it had started itself, such as code servers
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(child.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise PermanentError(f"port {port} is taken: {error.strerror}", hint="choose another: --port 3001") from error
+
+
+def _pid_file(settings: Settings) -> Path:
+    return Path(settings.state_dir, "servers.json")
+
+
+def _refuse_second(settings: Settings) -> None:
+    owner = running_url(settings)
+    if owner is not None:
+        raise PermanentError(f"the servers of this lake are running already: {owner}", hint="open it, or stop them there (Ctrl-C)")
+
+
+def running_url(settings: Settings) -> str | None:
+    """Address of the servers that run on this lake on this machine, or None."""
+    try:
+        noted = json.loads(_pid_file(settings).read_text())
+        os.kill(int(noted["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(noted["url"])
+
+
+def daemon_state(settings: Settings) -> tuple[Literal["ok", "warn", "fail"], str]:
+    """For the doctor: does somebody look for new arrivals? Fresh heartbeats, told from the daemon's own database."""
+    if running_url(settings) is None:
+        return "ok", "not running; new arrivals are taken by `lakehouse run` only"
+    from lakehouse.defs.instance import heartbeat_age_s
+
+    age_s = heartbeat_age_s(settings)
+    if age_s is None or age_s > 120:
+        return "warn", "started, but without a heartbeat for two minutes" if age_s else "started, no heartbeat yet"
+    return "ok", f"alive, last heartbeat {age_s:.0f} s ago"
