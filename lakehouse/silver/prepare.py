@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lakehouse import names
+from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 
@@ -23,24 +24,14 @@ FILE_ORDER = "__file_order"
 SEQUENCE = "__sequence"
 
 
-def prepare(bronze: pl.LazyFrame, pipeline: Pipeline, *, keep_raw: bool = False) -> pl.LazyFrame:
+def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     """One row in, one row out: contract columns typed, lineage kept, ``__uncastable__*`` flags for the screen.
-
-    Args:
-        keep_raw: also carry ``_raw``, the bronze row as a JSON object, for rows that will be refused.
 
     Raises:
         ContractError: the transform fails, or does not deliver the contract's columns and types.
     """
     spec, contract = pipeline.spec, pipeline.contract
-    source_columns = [
-        name for name in bronze.collect_schema().names() if name not in (*names.LINEAGE, names.RESCUED)
-    ]
-    frame = bronze
-    if keep_raw:
-        kept = [*source_columns, *([names.RESCUED] if names.RESCUED in bronze.collect_schema() else [])]
-        frame = frame.with_columns(pl.struct(kept).struct.json_encode().alias(RAW))
-    frame = frame.with_columns(
+    frame = bronze.with_columns(
         pl.col(names.SOURCE_FILE).str.extract(pattern, 1).alias(column)
         for column, pattern in spec.source.path_columns.items()
     )
@@ -57,6 +48,13 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline, *, keep_raw: bool = False)
             ) from error
         typed = contract.type_columns(typed, null_markers=markers)
     return contract.add_missing(typed)
+
+
+def with_raw(bronze: pl.LazyFrame) -> pl.LazyFrame:
+    """Add ``_raw``: the source's record as a JSON object, as bronze has it."""
+    added = (*names.LINEAGE, BROKEN_RULES)
+    columns = [name for name in bronze.collect_schema().names() if name not in added]
+    return bronze.with_columns(pl.struct(columns).struct.json_encode().alias(RAW))
 
 
 def with_file_order(frame: pl.LazyFrame, order: Mapping[str, int]) -> pl.LazyFrame:

@@ -8,12 +8,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
 from lakehouse import names, quarantine
-from lakehouse.errors import CommitConflict, ContractError
+from lakehouse.contracts.screen import BROKEN_RULES
+from lakehouse.errors import CommitConflict, ConservationError, ContractError
 from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
 from lakehouse.results import StageResult
@@ -26,6 +28,7 @@ from lakehouse.silver.prepare import (
     SEQUENCE,
     prepare,
     with_file_order,
+    with_raw,
 )
 from lakehouse.silver.write import Rewrite, existing_rows, rewrite
 from lakehouse.storage import Lake, Snapshot, Table
@@ -34,6 +37,8 @@ STAGE = "silver"
 _SLICE = "__slice"
 #: Share of the memory limit that the changes of one slice may take; merging needs a few times that.
 _SLICE_SHARE = 0.12
+#: Rows of one row group of a spool file: what a streaming read of it holds at once.
+_SPOOL_GROUP = 100_000
 _INSTANT = pl.Datetime("us", "UTC")
 
 
@@ -140,17 +145,18 @@ class _Work:
         started = time.monotonic()
         snapshot = self._fit_schema()
         bronze_rows = self._bronze_rows()
-        prepared = prepare(bronze_rows, self.pipeline)
+        rows_in = int(bronze_rows.select(pl.len()).collect(engine="streaming").item())
+        prepared = self._materialize(prepare(bronze_rows, self.pipeline), rows_in)
         counts = self.contract.count(prepared)
         accepted, rejected = self.contract.split(prepared, counts)
-        quarantined = self._quarantine(bronze_rows, counts) if rejected is not None else 0
+        quarantined = self._quarantine(bronze_rows, rejected) if rejected is not None else 0
         merged, written = self._merge(snapshot, accepted, counts.rows - quarantined)
         on_failure = {rule.name: rule.on_failure for rule in self.contract.rules}
         result = StageResult(
             STAGE, self.pipeline.name, self.pipeline.name,
             self.snapshot.version if self.snapshot else None, None,
             batches=tuple(range(self.first, self.last + 1)),
-            rows_in=int(bronze_rows.select(pl.len()).collect(engine="streaming").item()),
+            rows_in=rows_in,
             accepted=merged.accepted, deduplicated=merged.deduplicated, superseded=merged.superseded,
             late=merged.late, quarantined=quarantined,
             bytes_in=sum(batch.size_bytes for batch in self.planned),
@@ -170,6 +176,26 @@ class _Work:
         uris = self.bronze.files_in_range(names.BATCH_ID, self.first, self.last)
         rows = self.bronze.scan(uris=uris)
         return rows.filter(pl.col(names.BATCH_ID).is_between(self.first, self.last))
+
+    def _materialize(self, prepared: pl.LazyFrame, rows: int) -> pl.LazyFrame:
+        """The prepared rows, computed once: in memory when they fit the limit, else spooled to disk."""
+        if rows <= self._rows_that_fit:
+            return prepared.collect(engine="streaming").lazy()
+        folder = self.spool / "prepared"
+        folder.mkdir(parents=True, exist_ok=True)
+        prepared.sink_parquet(folder / "rows.parquet", compression="zstd", compression_level=1, row_group_size=_SPOOL_GROUP)
+        return pl.scan_parquet(folder / "rows.parquet", glob=False)
+
+    @cached_property
+    def _rows_that_fit(self) -> int:
+        """How many rows a stage may hold at once, judged by the memory that bronze's first rows take.
+
+        Typed rows, their flags and their lineage take about as much again as the source's own.
+        """
+        uris = self.bronze.files_in_range(names.BATCH_ID, self.first, self.last)[:1]
+        sample = self.bronze.scan(uris=uris).head(1_000).collect(engine="streaming")
+        row_bytes = max(2 * sample.estimated_size() / max(sample.height, 1), 32.0)
+        return max(int(self.settings.memory_limit_bytes * _SLICE_SHARE / row_bytes), 20_000)
 
     def _watermark(self) -> datetime | None:
         return max((batch.newest_arrival_utc for batch in self.planned), default=None)
@@ -194,13 +220,19 @@ class _Work:
 
     # -- refused rows ------------------------------------------------------------------------------
 
-    def _quarantine(self, bronze_rows: pl.LazyFrame, counts: object) -> int:
-        prepared = prepare(bronze_rows, self.pipeline, keep_raw=True)
-        _, rejected = self.contract.split(prepared, counts)  # type: ignore[arg-type]
-        assert rejected is not None
-        columns = [names.SOURCE_FILE, names.SOURCE_ROW, "_broken_rules", RAW]
+    def _quarantine(self, bronze_rows: pl.LazyFrame, rejected: pl.LazyFrame) -> int:
+        """Commit the refused rows as bronze has them, found again by batch, file and row."""
+        where = [names.BATCH_ID, names.SOURCE_FILE, names.SOURCE_ROW]
+        broken = rejected.select(*where, BROKEN_RULES).collect(engine="streaming")
+        found = with_raw(bronze_rows.join(broken.lazy(), on=where, how="inner"))
+        if broken.height != found.select(pl.len()).collect(engine="streaming").item():
+            raise ConservationError(
+                f"silver.{self.pipeline.name}: {broken.height} refused rows, but not all are found again in bronze by "
+                f"{', '.join(where)}; nothing was committed",
+                hint="the transform must leave these columns as they are",
+            )
         return quarantine.append(
-            self.lake, self.pipeline.name, rejected.select(columns),
+            self.lake, self.pipeline.name, found.select(*where, BROKEN_RULES, RAW),
             stage=STAGE, batch_id=self.last, contract_hash=self.contract.hash, run_id=self.run_id,
         )  # fmt: skip
 
@@ -245,9 +277,7 @@ class _Work:
 
     def _slices(self, changes: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
         """The changes in pieces that fit the memory limit; all rows of one key are in the same piece."""
-        sample = changes.head(2_000).collect(engine="streaming")
-        row_bytes = max(sample.estimated_size() / max(sample.height, 1), 16.0)
-        limit = max(int(self.settings.memory_limit_bytes * _SLICE_SHARE / row_bytes), 20_000)
+        limit = self._rows_that_fit
         if rows <= limit:
             yield changes.collect(engine="streaming")
             return
