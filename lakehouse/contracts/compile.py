@@ -13,10 +13,11 @@ from pandera.api.function_dispatch import Dispatcher
 
 from lakehouse.contracts import columns as declared
 from lakehouse.contracts.capture import CheckShapeError, predicate_of
-from lakehouse.contracts.columns import DEFAULT_SENSITIVITY, ColumnSpec, OnFailure
+from lakehouse.contracts.columns import DEFAULT_SENSITIVITY, ColumnSpec
 from lakehouse.contracts.compiled import CompiledContract
 from lakehouse.contracts.fingerprint import canonical, contract_hash, source_of
 from lakehouse.contracts.model import Contract
+from lakehouse.contracts.on_failure import check_rule_kinds, chosen_on_failure
 from lakehouse.contracts.rules import (
     KINDS,
     ByPandera,
@@ -69,7 +70,9 @@ class _Compiler:
         types = {spec.name: spec.dtype for spec in specs}
         specs = tuple(self._column_rules(spec, key, types) for spec in specs)
         self._frame_rules(types)
-        self._check_on_failure_names()
+        for column, metadata in self.fields.items():
+            check_rule_kinds(self.where, column, metadata, self.schema.columns[column].checks)
+        check_rule_kinds(self.where, None, self.metadata, self.schema.checks)
         strict, ordered = self.schema.strict, bool(self.schema.ordered)
         return CompiledContract(
             name=str(self.schema.name or self.where),
@@ -230,44 +233,13 @@ class _Compiler:
             Rule(
                 name=name,
                 columns=_columns_of(predicate, column),
-                on_failure=self._on_failure(kind, metadata, check),
+                on_failure=chosen_on_failure(kind, metadata, check),
                 description=description,
                 remedy=remedy,
                 kind=kind,
                 predicate=predicate,
             )
         )
-
-    def _on_failure(self, kind: str, metadata: Mapping[str, Any], check: Check | None) -> OnFailure:
-        wanted = metadata.get("on_failure")
-        if isinstance(wanted, Mapping):
-            own = str(check.name) if check is not None else kind
-            choice = wanted.get(kind if kind != "custom" else own, wanted.get("default"))
-            if choice is not None:
-                return choice  # type: ignore[no-any-return] # checked with the metadata
-        elif wanted is not None and not (wanted == "warn" and kind == "castable"):
-            # "warn" for a whole field does not reach castable: the row would go in with its value replaced
-            # by null. Who wants that says {"castable": "warn"}.
-            return wanted  # type: ignore[no-any-return] # checked with the metadata
-        return "warn" if check is not None and check.raise_warning else "quarantine"
-
-    def _check_on_failure_names(self) -> None:
-        """Every rule kind that an ``on_failure`` dict names must exist, or a typo would protect nothing."""
-        for column, metadata in [*self.fields.items(), (None, self.metadata)]:
-            wanted = metadata.get("on_failure")
-            if not isinstance(wanted, Mapping):
-                continue
-            checks = self.schema.columns[column].checks if column else self.schema.checks
-            known = {KINDS.get(str(check.name), str(check.name)) for check in checks} | {"default"}
-            if column:
-                known |= {"castable", "not_null", "unique"}
-            for kind in wanted:
-                if kind not in known:
-                    raise DeclarationError(
-                        f"on_failure names {kind!r}; the rules here are {', '.join(sorted(known))}",
-                        file=self.where,
-                        field=column,
-                    )
 
 
 def _columns_of(predicate: Predicate, column: str | None) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -45,8 +46,6 @@ def hash_of(source: str, folder: Path) -> str:
     folder.mkdir(exist_ok=True)
     path = folder / f"contract_{abs(hash(source))}.py"
     path.write_text(source)
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
