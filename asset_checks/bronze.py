@@ -1,0 +1,116 @@
+"""Checks of a bronze table: nothing lost, nothing invented, and about as much as usual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from asset_checks.base import Check, Finding, Subject
+from lakehouse import names
+from lakehouse.pipelines import Pipeline
+
+#: A batch with less than a tenth or more than ten times the usual number of rows is worth a look.
+UNUSUAL_FACTOR = 10.0
+#: With fewer earlier batches there is no "usual".
+MIN_HISTORY = 5
+
+
+def bronze_checks(pipeline: Pipeline) -> list[Check]:
+    """The checks of this pipeline's bronze table."""
+    name = pipeline.name
+
+    def check(check_name: str, description: str, recovery: str, look, *, blocking: bool = False) -> Check:  # type: ignore[no-untyped-def]
+        return Check("bronze", name, check_name, description, recovery, look, blocking)
+
+    return [
+        check(
+            "schema_as_declared",
+            "The lineage columns are there with their types, and every column that the contract expects has arrived.",
+            f"compare the source's columns with the contract of {name}; then: lakehouse run --select {name}",
+            _schema,
+        ),
+        check(
+            "rows_conserved",
+            "Per batch: rows in the files = rows landed in bronze + rows in quarantine, counted again on disk.",
+            f"do not publish; keep the files of the batch and run: lakehouse status --json, "
+            f"lakehouse quarantine show {name}",
+            _conservation,
+            blocking=True,
+        ),
+        check(
+            "volume_as_usual",
+            "Each new batch has about as many rows as the median of earlier ones, and at least min_rows_per_batch.",
+            f"ask the owner of the source whether that is right; the data is not held back ({name})",
+            _volume,
+        ),
+    ]
+
+
+def _schema(subject: Subject) -> Finding:
+    schema = subject.snapshot.schema()
+    missing = [column for column in names.LINEAGE if column not in schema]
+    contract = subject.pipeline.contract
+    derived = set(subject.pipeline.spec.source.path_columns)
+    has_transform = subject.pipeline.spec.transform is not None
+    # A transform may derive contract columns from others; without one every column has to come from the source.
+    absent = [] if has_transform else [c for c in contract.schema if c not in schema and c not in derived]
+    extra = [c for c in schema if c not in contract.schema and c not in (*names.LINEAGE, names.RESCUED)]
+    facts = {"columns": len(schema), "columns the contract does not name": ", ".join(extra) or "none"}
+    if missing or absent:
+        message = f"missing lineage columns: {missing}; columns of the contract that never arrived: {absent}"
+        return Finding(False, message, len(missing) + len(absent), facts=facts)
+    return Finding(True, f"{len(schema)} columns, lineage complete", facts=facts)
+
+
+def _conservation(subject: Subject) -> Finding:
+    landed = subject.rows_by_batch(subject.snapshot)
+    refused = dict(subject.quarantined("bronze").group_by("_batch_id").len().iter_rows())
+    wrong: list[dict[str, Any]] = []
+    total = 0
+    for document in subject.commits:
+        batch = document["batches"][-1]
+        found = landed.pop(batch, 0) + refused.pop(batch, 0)
+        total += document["rows_in"]
+        if found != document["rows_in"]:
+            wrong.append({"batch": batch, "rows in": document["rows_in"], "landed + quarantined": found})
+    # Rows of a batch that no commit speaks of: somebody else wrote into the table.
+    wrong += [{"batch": batch, "rows in": 0, "landed + quarantined": found} for batch, found in landed.items()]
+    facts = {"batches checked": len(subject.commits), "rows checked": total}
+    if wrong:
+        return Finding(False, f"{len(wrong)} batches do not add up", len(wrong), wrong[:5], facts)
+    return Finding(True, f"{total:,} rows of {len(subject.commits)} batches, all accounted for", facts=facts)
+
+
+def _volume(subject: Subject) -> Finding:
+    least = subject.pipeline.spec.checks.min_rows_per_batch
+    usual = _usual_bytes(subject)
+    wrong: list[dict[str, Any]] = []
+    for document in subject.commits:
+        batch, rows, size = document["batches"][-1], document["rows_in"], document["bytes_in"]
+        if rows < least:
+            wrong.append({"batch": batch, "rows": rows, "expected": f"at least {least} rows"})
+        elif usual and not usual / UNUSUAL_FACTOR <= size <= usual * UNUSUAL_FACTOR:
+            wrong.append({"batch": batch, "rows": rows, "bytes": size, "expected": f"about {usual:,.0f} bytes"})
+    facts = {"batches checked": len(subject.commits), "usual bytes of a batch": round(usual)}
+    if wrong:
+        return Finding(False, f"{len(wrong)} batches of unusual size", len(wrong), wrong[:5], facts)
+    return Finding(True, f"{len(subject.commits)} batches of the usual size", facts=facts)
+
+
+def _usual_bytes(subject: Subject) -> float:
+    """Median size of the published batches of this source; 0 while there are too few to say."""
+    ledger = subject.lake.table("ops", "batches").snapshot_or_none()
+    if ledger is None:
+        return 0.0
+    earlier = (
+        ledger.scan(["source", "stage", "batch_id", "bytes_in"])
+        .filter(
+            pl.col("source") == subject.name,
+            pl.col("stage") == "planned",
+            pl.col("batch_id") <= subject.published_batch,
+        )
+        .collect()["bytes_in"]
+    )
+    median = earlier.median() if earlier.len() >= MIN_HISTORY else None
+    return float(median) if isinstance(median, (int, float)) else 0.0

@@ -1,0 +1,215 @@
+"""Checks of a silver table: the key, the contract, the books, and how much was refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from asset_checks.base import Check, Finding, Subject
+from lakehouse import names
+from lakehouse.pipelines import Pipeline
+from lakehouse.silver.refine import table_schema
+
+
+#: Of fewer rows than this a share says nothing: one bad row of the fifty of a quiet hour is no reason to stop.
+SHARE_ROWS = 1_000
+
+
+def silver_checks(pipeline: Pipeline) -> list[Check]:
+    """The checks of this pipeline's silver table, except those that need a second table."""
+    name = pipeline.name
+    share = pipeline.spec.checks.max_quarantined_share
+    again = f"then: lakehouse run --select {name}"
+    checks = [
+        Check(
+            "silver",
+            name,
+            "schema_equals_contract",
+            "Every column of the contract is there, in the contract's type; history columns where the mode adds them.",
+            f"correct the contract or rebuild the table, {again}",
+            _schema,
+            blocking=True,
+        ),
+        Check(
+            "silver",
+            name,
+            "rows_conserved",
+            "Per commit: rows read from bronze = accepted + deduplicated + superseded + late + quarantined, with the "
+            "rows of bronze and of quarantine counted again on disk.",
+            f"keep the batches as they are and report it: lakehouse status --json, lakehouse quarantine show {name}",
+            _conservation,
+            blocking=True,
+        ),
+        Check(
+            "silver",
+            name,
+            "contract_rules",
+            "No row of the unpublished batches broke a rule of the contract. Rows that did are in quarantine.",
+            f"lakehouse quarantine show {name}; fix the source or the contract, {again}",
+            _rules,
+        ),
+        Check(
+            "silver",
+            name,
+            "quarantined_share",
+            f"At most {share:.2%} of the rows of the unpublished batches were refused "
+            "(checks.max_quarantined_share of the pipeline).",
+            f"lakehouse quarantine show {name}; fix the source or the contract, or raise max_quarantined_share in "
+            f"the pipeline's YAML if that many are right, {again}",
+            _quarantined_share,
+            blocking=True,
+        ),
+    ]
+    if pipeline.contract.key:
+        checks.append(
+            Check(
+                "silver",
+                name,
+                "key_unique",
+                f"{', '.join(_key(pipeline))} identifies one row"
+                + ("; at most one row per key is current" if pipeline.spec.silver.mode == "history" else ""),
+                f"lakehouse query 'select * from silver.{name}' shows the published rows; report it, {again}",
+                _key_unique,
+                blocking=True,
+            )
+        )
+    return checks
+
+
+def _key(pipeline: Pipeline) -> list[str]:
+    key = list(pipeline.contract.key)
+    return [*key, names.VALID_FROM] if pipeline.spec.silver.mode == "history" else key
+
+
+def _schema(subject: Subject) -> Finding:
+    found = subject.snapshot.schema()
+    wanted = table_schema(subject.pipeline)
+    wrong = [
+        {"column": column, "contract": str(dtype), "table": str(found.get(column, "missing"))}
+        for column, dtype in wanted.items()
+        if not _same(found.get(column), dtype)
+    ]
+    facts = {"columns": len(found), "contract hash": subject.pipeline.contract.hash}
+    if wrong:
+        return Finding(False, f"{len(wrong)} columns differ from the contract", len(wrong), wrong, facts)
+    return Finding(True, f"{len(wanted)} columns as the contract says", facts=facts)
+
+
+def _same(found: pl.DataType | None, wanted: pl.DataType) -> bool:
+    """Equal, apart from what Delta cannot say: it has no unsigned integers and no categories."""
+    if found is None:
+        return False
+    if found == wanted:
+        return True
+    if wanted.is_unsigned_integer():
+        return found.is_integer()
+    return isinstance(wanted, (pl.Categorical, pl.Enum)) and found == pl.String
+
+
+def _conservation(subject: Subject) -> Finding:
+    bronze = subject.lake.table("bronze", subject.name).snapshot()
+    landed = subject.rows_by_batch(bronze)
+    refused = dict(subject.quarantined("silver").group_by("_batch_id").len().iter_rows())
+    wrong: list[dict[str, Any]] = []
+    total = 0
+    for document in subject.commits:
+        first, last = min(document["batches"]), max(document["batches"])
+        batches = range(max(first, subject.published_batch + 1), last + 1)
+        on_disk = sum(landed.get(batch, 0) for batch in batches)
+        kept_out = sum(refused.get(batch, 0) for batch in batches)
+        parts = {
+            part: document[part] for part in ("accepted", "deduplicated", "superseded", "late", "quarantined")
+        }
+        total += document["rows_in"]
+        if not (document["rows_in"] == sum(parts.values()) == on_disk and parts["quarantined"] == kept_out):
+            wrong.append(
+                {"batches": f"{first}-{last}", "rows in": document["rows_in"], "bronze": on_disk}
+                | parts
+                | {"in quarantine": kept_out}
+            )
+    facts = {
+        "commits checked": len(subject.commits),
+        "rows checked": total,
+        "rows in the table": subject.snapshot.num_rows(),
+    }
+    if wrong:
+        return Finding(False, f"{len(wrong)} commits do not add up", len(wrong), wrong[:5], facts)
+    return Finding(True, f"{total:,} rows of {len(subject.commits)} commits, all accounted for", facts=facts)
+
+
+def _totals(subject: Subject) -> tuple[int, dict[str, int], dict[str, int]]:
+    """Rows in, and rows per rule that quarantined or only warned, over the unpublished commits."""
+    rows = 0
+    broken: dict[str, int] = {}
+    warned: dict[str, int] = {}
+    for document in subject.commits:
+        rows += document["rows_in"]
+        for target, source in ((broken, "broken_rules"), (warned, "warned_rules")):
+            for rule, count in (document.get(source) or {}).items():
+                target[rule] = target.get(rule, 0) + count
+    return rows, broken, warned
+
+
+def _rules(subject: Subject) -> Finding:
+    rows, broken, warned = _totals(subject)
+    declared = {rule.name: rule.on_failure for rule in subject.pipeline.contract.rules}
+    facts: dict[str, Any] = {"rows checked": rows, "rules": len(declared)}
+    facts |= {f"broken: {rule}": count for rule, count in sorted(broken.items(), key=lambda item: -item[1])}
+    facts |= {f"warned: {rule}": count for rule, count in sorted(warned.items(), key=lambda item: -item[1])}
+    if not broken and not warned:
+        return Finding(True, f"{len(declared)} rules hold for {rows:,} rows", facts=facts)
+    sample = [
+        {"rules": row["_broken_rules"], "file": row["_source_file"], "row": row["_source_row"], "raw": row["_raw"]}
+        for row in subject.quarantined("silver").head(5).iter_rows(named=True)
+    ]
+    listed = ", ".join(f"{rule} ({count})" for rule, count in {**broken, **warned}.items())
+    count = subject.quarantined("silver").height
+    return Finding(False, f"rows break rules: {listed}", count, sample, facts)
+
+
+def _quarantined_share(subject: Subject) -> Finding:
+    rows = sum(document["rows_in"] for document in subject.commits)
+    refused = sum(document["quarantined"] for document in subject.commits)
+    share = refused / rows if rows else 0.0
+    bound = subject.pipeline.spec.checks.max_quarantined_share
+    allowed = bound * max(rows, SHARE_ROWS)
+    facts = {"share": round(share, 6), "bound": bound, "rows checked": rows, "rows allowed": int(allowed)}
+    text = f"{refused:,} of {rows:,} rows quarantined ({share:.2%}, at most {bound:.2%})"
+    return Finding(refused <= allowed, text, refused, facts=facts)
+
+
+def _key_unique(subject: Subject) -> Finding:
+    """Looks at the files since the published version, and at those whose keys may overlap with theirs."""
+    key = _key(subject.pipeline)
+    new = subject.new_files
+    if not new:
+        return Finding(True, "nothing new since the published version", facts={"files read": 0})
+    uris = _overlapping(subject, new, key[0])
+    frame = subject.snapshot.scan(uris=uris)
+    double = frame.group_by(key).len().filter(pl.col("len") > 1)
+    found = double.collect(engine="streaming")
+    count = int((found["len"] - 1).sum() or 0)
+    if subject.pipeline.spec.silver.mode == "history":
+        current = (
+            frame.filter(pl.col(names.IS_CURRENT)).group_by(subject.pipeline.contract.key).len()
+            .filter(pl.col("len") > 1).collect(engine="streaming")
+        )  # fmt: skip
+        count += current.height
+        found = pl.concat([found, current], how="diagonal")
+    facts = {"files read": len(uris), "rows in the table": subject.snapshot.num_rows()}
+    if count:
+        return Finding(False, f"{count} rows share their key with another", count, found.head(5).to_dicts(), facts)
+    return Finding(True, "every key identifies one row", facts=facts)
+
+
+def _overlapping(subject: Subject, new: list[str], column: str) -> list[str]:
+    files = subject.snapshot.files()
+    low, high = f"min.{column}", f"max.{column}"
+    if low not in files.columns or len(new) == len(files):
+        return files["uri"].to_list()
+    mine = files.filter(pl.col("uri").is_in(new))
+    if mine[low].null_count() or mine[high].null_count():
+        return files["uri"].to_list()
+    reach = subject.snapshot.files_in_range(column, mine[low].min(), mine[high].max())
+    return list(dict.fromkeys([*new, *reach]))

@@ -1,0 +1,170 @@
+"""The Dagster Component behind every pipeline's ``defs.yaml``: one source through bronze and silver."""
+
+# Without postponed annotations: Dagster reads the types of a step's parameters.
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import dagster as dg
+from pydantic import BaseModel
+
+from asset_checks import dagster_form
+from asset_checks.bronze import bronze_checks
+from asset_checks.references import partners, reference_checks
+from asset_checks.silver import silver_checks
+from lakehouse import names
+from lakehouse.defs.events import contract_schema
+from lakehouse.defs.runtime import KEY, freshness_policy
+from lakehouse.defs.steps import check_references, run_stage
+from lakehouse.pipelines import Pipeline, PipelineSpec
+from lakehouse.settings import Settings, load_settings
+
+
+class PipelineComponent(dg.Component):
+    """One source through bronze and silver: two assets with their checks.
+
+    The attributes are those of ``lakehouse.pipelines.PipelineSpec``; docs/pipelines.md explains each.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel] | None:
+        return PipelineSpec
+
+    @classmethod
+    def get_spec(cls) -> dg.ComponentTypeSpec:
+        return dg.ComponentTypeSpec(
+            description=cls.__doc__, owners=[], tags=["lakehouse"], produces=["asset", "asset_check"]
+        )
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        assert isinstance(attributes, PipelineSpec)
+        return cls(Pipeline(attributes, str(context.path / "defs.yaml")))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return pipeline_definitions(self.pipeline, load_settings())
+
+
+def pipeline_definitions(pipeline: Pipeline, settings: Settings) -> dg.Definitions:
+    """The assets and checks of one pipeline. Raises ``DeclarationError`` when its contract cannot be used."""
+    return dg.Definitions(
+        assets=[_bronze(pipeline, settings), _silver(pipeline, settings)],
+        asset_checks=_references(pipeline),
+    )
+
+
+def _bronze(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
+    spec = pipeline.spec
+    checks = bronze_checks(pipeline)
+
+    @dg.multi_asset(
+        name=f"bronze_{pipeline.name}",
+        specs=[
+            _asset_spec(
+                pipeline,
+                "bronze",
+                settings,
+                description=f"{spec.description}\n\nAs it came from `{spec.source.path}`: append-only, "
+                "untyped where the source is text, every row with its file, position and batch.",
+                kinds={"bronze", "deltalake", "polars", spec.source.format},
+                metadata={"source": spec.source.path},
+            )
+        ],
+        check_specs=[dagster_form.spec(check) for check in checks],
+        required_resource_keys={KEY},
+        pool=f"bronze/{pipeline.name}",
+    )
+    def bronze(context: dg.AssetExecutionContext) -> Any:
+        yield from run_stage(context, "bronze", pipeline, checks)
+
+    return bronze
+
+
+def _silver(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
+    spec = pipeline.spec
+    contract = pipeline.contract
+    checks = silver_checks(pipeline)
+    how = {"append": "new keys are added", "upsert": "the latest state per key", "history": "every state per key"}
+    key = f"Key: {', '.join(contract.key)}; {how[spec.silver.mode]}." if contract.key else "No key; rows are added."
+
+    @dg.multi_asset(
+        name=f"silver_{pipeline.name}",
+        specs=[
+            _asset_spec(
+                pipeline,
+                "silver",
+                settings,
+                description=f"{contract.description or spec.description}\n\n{key}",
+                kinds={"silver", "deltalake", "polars"},
+                metadata={
+                    "dagster/column_schema": contract_schema(contract.columns),
+                    "contract": spec.contract,
+                    "contract hash": contract.hash,
+                },
+                deps=[names.asset_key("bronze", pipeline.name)],
+            )
+        ],
+        check_specs=[dagster_form.spec(check) for check in checks],
+        required_resource_keys={KEY},
+        pool=f"silver/{pipeline.name}",
+    )
+    def silver(context: dg.AssetExecutionContext) -> Any:
+        yield from run_stage(context, "silver", pipeline, checks)
+
+    return silver
+
+
+def _references(pipeline: Pipeline) -> list[dg.AssetChecksDefinition]:
+    """Checks against other tables are a step of their own, which waits for both tables."""
+    checks = reference_checks(pipeline)
+    if not checks:
+        return []
+    specs = [
+        dg.AssetCheckSpec(
+            check.name,
+            asset=names.asset_key("silver", pipeline.name),
+            description=check.description,
+            blocking=True,
+            additional_deps=[dg.AssetKey(key) for key in partners(pipeline)],
+            metadata={"recovery": check.recovery},
+        )
+        for check in checks
+    ]
+
+    @dg.multi_asset_check(
+        name=f"references_of_{pipeline.name}",
+        specs=specs,
+        required_resource_keys={KEY},
+        can_subset=False,
+    )
+    def references(context: dg.AssetCheckExecutionContext) -> Any:
+        yield from check_references(context, pipeline, checks)
+
+    return [references]
+
+
+def _asset_spec(
+    pipeline: Pipeline,
+    layer: names.Layer,
+    settings: Settings,
+    *,
+    description: str,
+    kinds: set[str],
+    metadata: dict[str, Any],
+    deps: Sequence[list[str]] = (),
+) -> dg.AssetSpec:
+    spec = pipeline.spec
+    return dg.AssetSpec(
+        names.asset_key(layer, pipeline.name),
+        deps=[dg.AssetKey(key) for key in deps],
+        description=description,
+        group_name=spec.group,
+        owners=list(spec.owners),
+        kinds=kinds,
+        tags={"layer": layer, **spec.tags},
+        metadata={**metadata, "declared in": pipeline.file},
+        freshness_policy=freshness_policy(settings),
+    )

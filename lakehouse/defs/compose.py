@@ -1,0 +1,53 @@
+"""All definitions for one set of settings: pipelines, gold, catalog, job, sensors, resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+
+from lakehouse.defs.catalog import catalog_definitions
+from lakehouse.defs.component import pipeline_definitions
+from lakehouse.defs.gold import gold_definitions
+from lakehouse.defs.runtime import KEY, Runtime
+from lakehouse.defs.sensors import sensor_definitions
+from lakehouse.pipelines import Pipeline
+from lakehouse.settings import PROJECT_DIR, Settings
+
+#: The one job: any selection of the graph, in one process. Each step in a process of its own costs a second.
+JOB = "refresh"
+
+
+def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg.Definitions:
+    """Everything that Dagster knows of this lakehouse."""
+    gold = gold_definitions(settings)
+    gold_keys = [key for asset in gold.assets or () for key in _keys(asset)]
+    job = dg.define_asset_job(
+        JOB,
+        selection="*",
+        executor_def=dg.in_process_executor,
+        description="Takes what has arrived through bronze, silver, gold and the catalog.",
+    )
+    return dg.Definitions.merge(
+        _pipelines(settings, pipelines),
+        gold,
+        catalog_definitions(settings, gold_keys),
+        sensor_definitions(settings, job, gold_keys),
+        dg.Definitions(
+            jobs=[job],
+            executor=dg.in_process_executor,
+            resources={KEY: Runtime(settings, pipelines)},
+        ),
+    )
+
+
+def _pipelines(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg.Definitions:
+    """The pipelines through Dagster's component tree, which the UI shows; without it from another folder."""
+    if Path(settings.pipelines_dir) == PROJECT_DIR / "lakehouse" / "defs":
+        return dg.load_from_defs_folder(path_within_project=PROJECT_DIR)
+    return dg.Definitions.merge(*(pipeline_definitions(pipeline, settings) for pipeline in pipelines.values()))
+
+
+def _keys(asset: object) -> list[dg.AssetKey]:
+    return list(asset.keys) if isinstance(asset, dg.AssetsDefinition) else []

@@ -1,0 +1,171 @@
+"""Runs from the command line: the same job, in this process, recorded where the UI shows it.
+
+Dagster is imported only when there is something to run: a look that finds nothing new takes a fraction of the
+time that the import alone would.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.defs.outcome import CheckLine, Progress, RunOutcome, StepOutcome
+from lakehouse.errors import DeclarationError
+from lakehouse.gold.dbt_run import load_project
+from lakehouse.gold.publish import current_point, heal
+from lakehouse.ops import backlog, failures
+from lakehouse.ops.work import Work, decide
+from lakehouse.pipelines import Pipeline, load_pipelines
+from lakehouse.settings import Settings
+from lakehouse.storage import Lake
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from lakehouse.defs.report import Recorder
+
+__all__ = ["CheckLine", "Progress", "RunOutcome", "StepOutcome", "parse_selection", "run_pipelines"]
+
+
+def run_pipelines(
+    settings: Settings,
+    select: Sequence[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> RunOutcome:
+    """Run what is due, or what is selected, and wait for it.
+
+    Args:
+        select: names of pipelines (``flights``), ``gold``, ``gold/<model>`` or ``catalog``; what follows from
+            them is run too. None: everything with news, also what failed before, whatever its back-off.
+        progress: called from this thread as things happen.
+
+    Raises:
+        DeclarationError: a declaration is wrong, or the selection names nothing that exists.
+        TransientError: the store did not answer the first look.
+    """
+    started = time.monotonic()
+    pipelines = load_pipelines(settings)
+    lake = Lake.from_settings(settings)
+    project = load_project(settings)[0]
+    sources: list[str]
+    models: list[str] | None
+    if select:
+        sources, models = parse_selection(select, list(pipelines), list(project.models))
+    else:
+        work = _everything_due(lake, settings, pipelines, project.code_hash)
+        sources = sorted({*work.sources, *work.retries})
+        models = list(project.models) if work.with_gold or sources else None
+    if not sources and models is None:
+        point = heal(lake, settings)
+        return RunOutcome(
+            nothing_new=True, seconds=time.monotonic() - started, published=point.id if point else None
+        )
+    outcome = _run(settings, pipelines, sources, models, progress)
+    point = current_point(lake)
+    return RunOutcome(
+        run_ids=tuple(outcome.run_ids),
+        success=outcome.success,
+        seconds=time.monotonic() - started,
+        steps=tuple(outcome.steps.values()),
+        checks=tuple(outcome.checks.values()),
+        rows=outcome.rows,
+        published=point.id if point else None,
+    )
+
+
+def parse_selection(
+    select: Sequence[str], sources: Sequence[str], models: Sequence[str]
+) -> tuple[list[str], list[str] | None]:
+    """Pipelines and gold models that a selection names; no models means the catalog alone. Raises ``DeclarationError`` for a name of neither."""
+    chosen_sources: list[str] = []
+    chosen_models: list[str] | None = None
+    for item in select:
+        name = item.split("/", 1)[-1]
+        layer = item.split("/", 1)[0] if "/" in item else ""
+        if item in ("catalog", "publish", "catalog/gold"):
+            chosen_models = chosen_models or []
+        elif item == "gold":
+            chosen_models = list(models)
+        elif layer == "gold" and name in models:
+            chosen_models = [*(chosen_models or []), name]
+        elif layer in ("", "bronze", "silver") and name in sources:
+            chosen_sources.append(name)
+        elif layer == "" and name in models:
+            chosen_models = [*(chosen_models or []), name]
+        else:
+            known = [*sources, *models, *(f"gold/{model}" for model in models), "gold", "catalog"]
+            near = difflib.get_close_matches(item, known, 1) or difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise DeclarationError(
+                f"--select {item}: there is no such pipeline or gold table{meant}",
+                hint=f"pipelines: {', '.join(sources) or 'none'}; gold, gold/<table>, catalog",
+            )
+    return list(dict.fromkeys(chosen_sources)), list(models) if chosen_sources else chosen_models
+
+
+def _everything_due(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline], code_hash: str) -> Work:
+    seen = backlog.look(lake, settings, pipelines)
+    # No back-off: somebody is at the keyboard and wants it tried now.
+    found = failures.open_failures(lake)
+    return decide(seen, found, datetime.max.replace(tzinfo=UTC), gold_code_hash=code_hash, first_wait_s=0.0)
+
+
+def _run(
+    settings: Settings,
+    pipelines: Mapping[str, Pipeline],
+    sources: Sequence[str],
+    models: Sequence[str] | None,
+    progress: Callable[[Progress], None] | None,
+) -> Recorder:
+    """One run of everything; when a pipeline failed before gold, another of gold for the others."""
+    from lakehouse.defs.compose import JOB, definitions_for
+    from lakehouse.defs.instance import open_instance
+    from lakehouse.defs.report import Recorder, quiet
+    from lakehouse.defs.workers import reap
+
+    with quiet(), open_instance(settings) as instance:
+        reap(instance)
+        definitions = definitions_for(settings, pipelines)
+        job = definitions.resolve_job_def(JOB)
+        recorder = Recorder(progress)
+        _execute(job, instance, recorder, sources, models)
+        failed = recorder.failed_sources
+        if failed and models is not None and "gold" not in recorder.steps_that_ran:
+            healthy = [source for source in sources if source not in failed]
+            _execute(job, instance, recorder, healthy, models)
+    return recorder
+
+
+def _execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    recorder: Recorder,
+    sources: Sequence[str],
+    models: Sequence[str] | None,
+) -> None:
+    import dagster as dg
+
+    from lakehouse import names
+    from lakehouse.defs.catalog import CATALOG
+    from lakehouse.defs.sensors import LANE, stage_keys
+    from lakehouse.defs.workers import worker_tag
+
+    keys = stage_keys(sources)
+    if models is not None:
+        keys += [*(dg.AssetKey(names.asset_key("gold", model)) for model in models), CATALOG]
+    run_id = str(uuid.uuid4())
+    recorder.begin(run_id, keys)
+    instance.add_event_listener(run_id, recorder.on_event)
+    arguments: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    job.execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        asset_selection=keys,
+        raise_on_error=False,
+        run_config=arguments,
+        tags={LANE: "cli", "lakehouse/sources": ",".join(sources)[:255], **worker_tag()},
+    )

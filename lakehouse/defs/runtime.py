@@ -1,0 +1,103 @@
+"""What every step needs, built when it is first used, and how errors become Dagster's retries and failures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NoReturn
+
+import dagster as dg
+
+from lakehouse.errors import CheckFailed, LakehouseError, TransientError
+from lakehouse.gold.restore_points import RestorePoint, current_point
+from lakehouse.gold.results import GoldResult
+from lakehouse.ops import failures
+from lakehouse.pipelines import Pipeline
+from lakehouse.settings import Settings
+from lakehouse.storage import Lake
+
+#: The key of the resource in every definition of this project.
+KEY = "lakehouse"
+MAX_RETRIES = 3
+FIRST_WAIT_S = 2.0
+
+
+@dataclass
+class Runtime:
+    """The resource ``lakehouse``: settings, declarations and the lake. Creating it touches nothing.
+
+    ``gold`` hands the result of the gold step to the publishing step of the same process.
+    """
+
+    settings: Settings
+    pipelines: Mapping[str, Pipeline]
+    gold: dict[str, GoldResult] = field(default_factory=dict)
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake.from_settings(self.settings)
+
+    @cached_property
+    def _open_failures(self) -> dict[tuple[str, str | None], failures.Failure]:
+        return failures.open_failures(self.lake)
+
+    def point(self) -> RestorePoint | None:
+        """The published restore point, as it is now."""
+        return current_point(self.lake)
+
+    def succeeded(self, stage: str, source: str | None, run_id: str) -> None:
+        """Clear the stage's failure, if one is open."""
+        if (stage, source) in self._open_failures:
+            failures.clear(self.lake, [(stage, source)], run_id=run_id)
+            del self._open_failures[(stage, source)]
+
+    def gate_failed(self, stage: str, source: str | None, messages: list[str], hint: str, run_id: str) -> None:
+        """Write that blocking checks of this stage failed. Dagster fails the step itself."""
+        error = CheckFailed("; ".join(messages), hint=hint)
+        self._remember(stage, source, error, run_id, is_gate=True)
+
+    def failed(self, context: dg.AssetExecutionContext, stage: str, source: str | None, error: Exception) -> NoReturn:
+        """Turn an error of the core into what Dagster shall do about it.
+
+        Transient errors are tried again, with back-off and jitter, in the same run; after the last attempt, and
+        for permanent errors, the failure is remembered and the step fails with the error's own hint.
+        """
+        if isinstance(error, TransientError) and context.retry_number < MAX_RETRIES:
+            wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)  # noqa: S311
+            context.log.warning(f"{error.message} (trying again in {wait_s:.1f} s)")
+            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
+        self._remember(stage, source, error, context.run_id, is_gate=isinstance(error, CheckFailed))
+        if isinstance(error, LakehouseError):
+            hint = error.hint or "lakehouse status"
+            raise dg.Failure(
+                description=error.message,
+                metadata={"next": dg.MetadataValue.text(hint), "error": type(error).__name__},
+                allow_retries=False,
+            ) from error
+        raise error
+
+    def _remember(self, stage: str, source: str | None, error: Exception, run_id: str, *, is_gate: bool) -> None:
+        """Best effort: a store that does not take the note must not hide the error itself."""
+        try:
+            failures.record(self.lake, stage, source, error, run_id=run_id, is_gate=is_gate)
+        except LakehouseError as second:
+            dg.get_dagster_logger("lakehouse").warning(f"the failure could not be noted: {second.message}")
+        self.__dict__.pop("_open_failures", None)
+
+
+def runtime_of(context: dg.AssetExecutionContext | dg.SensorEvaluationContext) -> Runtime:
+    """The runtime of a step or a sensor tick."""
+    found = getattr(context.resources, KEY)
+    assert isinstance(found, Runtime)
+    return found
+
+
+def freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
+    """The SLA as Dagster's own policy, for the UI. Dagster takes no window below a minute."""
+    from datetime import timedelta
+
+    fail = timedelta(minutes=max(2.0, settings.sla_fail_minutes))
+    warn = timedelta(minutes=max(1.0, settings.sla_warn_minutes))
+    return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=min(warn, fail / 2) if warn >= fail else warn)

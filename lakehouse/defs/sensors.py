@@ -1,0 +1,130 @@
+"""The two sensors: one asks for runs when something has arrived, one watches the SLA. Neither keeps a cursor."""
+
+# Without postponed annotations: Dagster reads the types of a sensor's parameters.
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterRunStatus, RunsFilter
+
+from lakehouse import names
+from lakehouse.defs import workers
+from lakehouse.defs.catalog import CATALOG
+from lakehouse.defs.runtime import KEY, Runtime, runtime_of
+from lakehouse.errors import GoldBuildError
+from lakehouse.gold.dbt_run import load_project
+from lakehouse.ops import alerts, backlog, failures, watch
+from lakehouse.ops.work import FIRST_WAIT_INTERVALS, Work, decide
+from lakehouse.settings import Settings
+
+LANE = "lakehouse/lane"
+_IN_PROGRESS = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.AssetKey]) -> dg.Definitions:
+    """Both sensors, running by default."""
+
+    @dg.sensor(
+        name="arrivals_sensor",
+        job=job,
+        minimum_interval_seconds=settings.sensor_interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={KEY},
+        description="Asks for one run of every pipeline with news (listing minus ledger, or a batch that is not "
+        "published yet), with gold and the catalog. What keeps failing is retried apart, with back-off.",
+    )
+    def arrivals_sensor(context: dg.SensorEvaluationContext) -> Any:
+        for run_id in workers.reap(context.instance):
+            context.log.warning(f"run {run_id} had no process any more; it is ended, its work is done again")
+        runtime = runtime_of(context)
+        seen = backlog.look(runtime.lake, runtime.settings, runtime.pipelines)
+        for name, item in seen.news.items():
+            if item.error:
+                context.log.error(f"source {name} cannot be listed: {item.error}")
+        work = _decide(runtime, seen)
+        requests = [r for r in (_main(context, work, gold_keys), _retry(context, work)) if r is not None]
+        return requests or dg.SkipReason(_why_not(work))
+
+    @dg.sensor(
+        name="sla_sensor",
+        minimum_interval_seconds=settings.sla_interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={KEY},
+        job=job,
+        description="Works out the arrival lag of every gold table and sends one alert each on warning, on breach "
+        "and on recovery. Requests no runs.",
+    )
+    def sla_sensor(context: dg.SensorEvaluationContext) -> Any:
+        runtime = runtime_of(context)
+        return dg.SkipReason(watch_once(context, runtime))
+
+    return dg.Definitions(sensors=[arrivals_sensor, sla_sensor])
+
+
+def watch_once(context: dg.SensorEvaluationContext, runtime: Runtime) -> str:
+    """One look at the SLA: history and alerts first, then a line for the tick."""
+    seen = watch.observe(runtime.lake, runtime.settings, runtime.pipelines)
+    watch.record(runtime.lake, runtime.settings, seen)
+    for sent in alerts.tick(runtime.lake, runtime.settings, seen.tables, seen.at_utc):
+        outcome = f"not delivered ({sent.error}), to be tried again" if sent.error else "delivered"
+        context.log.warning(f"alert {sent.kind} of incident {sent.incident_id} to {sent.channel}: {outcome}")
+    for silence in seen.silent:
+        context.log.info(f"source {silence.source} is silent since {silence.last_arrival_utc:%Y-%m-%d %H:%M:%SZ}")
+    return watch.summary(seen.tables)
+
+
+def _decide(runtime: Runtime, seen: backlog.Backlog) -> Work:
+    try:
+        code_hash = load_project(runtime.settings)[0].code_hash
+    except GoldBuildError:
+        code_hash = None
+    return decide(
+        seen,
+        failures.open_failures(runtime.lake),
+        datetime.now(UTC),
+        gold_code_hash=code_hash,
+        first_wait_s=FIRST_WAIT_INTERVALS * runtime.settings.sensor_interval_s,
+    )
+
+
+def _main(context: dg.SensorEvaluationContext, work: Work, gold_keys: Sequence[dg.AssetKey]) -> dg.RunRequest | None:
+    if not work.has_main or _in_progress(context, "main"):
+        return None
+    keys = stage_keys(work.sources)
+    if work.with_gold:
+        keys += [*gold_keys, CATALOG]
+    return dg.RunRequest(asset_selection=keys, tags={LANE: "main", "lakehouse/sources": ",".join(work.sources)[:255]})
+
+
+def _retry(context: dg.SensorEvaluationContext, work: Work) -> dg.RunRequest | None:
+    if not work.retries or _in_progress(context, "retry"):
+        return None
+    tags = {LANE: "retry", "lakehouse/sources": ",".join(work.retries)[:255]}
+    return dg.RunRequest(asset_selection=stage_keys(work.retries), tags=tags)
+
+
+def stage_keys(sources: Sequence[str]) -> list[dg.AssetKey]:
+    """Bronze and silver of these pipelines."""
+    layers: tuple[names.Layer, ...] = ("bronze", "silver")
+    return [dg.AssetKey(names.asset_key(layer, source)) for source in sources for layer in layers]
+
+
+def _in_progress(context: dg.SensorEvaluationContext, lane: str) -> bool:
+    runs = context.instance.get_runs(RunsFilter(tags={LANE: lane}, statuses=_IN_PROGRESS), limit=1)
+    return bool(runs)
+
+
+def _why_not(work: Work) -> str:
+    if work.has_main or work.retries:
+        return "a run is in progress; what has arrived is taken by the next one"
+    if work.postponed:
+        return "failed, next try: " + ", ".join(f"{n} at {t:%H:%M:%SZ}" for n, t in work.postponed.items())
+    return "nothing new: all that has arrived is published"
