@@ -53,9 +53,9 @@ def running(settings: Settings, port: int, *, variables: Mapping[str, str] | Non
     home = settings.dagster_home
     _refuse_taken(port)
     _refuse_second(settings)
-    from lakehouse.defs.instance import prepare_home  # writes dagster.yaml: the only thing here that knows Dagster
+    from lakehouse.defs.instance import ensure_home
 
-    prepare_home(settings)
+    ensure_home(settings)
     logs = Path(settings.state_dir, "logs")
     logs.mkdir(parents=True, exist_ok=True)
     environment = {**_environment(settings), **(variables or {}), "DAGSTER_HOME": str(home)}
@@ -172,7 +172,7 @@ def daemon_state(settings: Settings) -> tuple[Literal["ok", "warn", "fail"], str
     """For the doctor: does somebody look for new arrivals? Fresh heartbeats, told from the daemon's own database."""
     if running_url(settings) is None:
         return "ok", "not running; new arrivals are taken by `lakehouse run` only"
-    from lakehouse.defs.instance import heartbeat_age_s
+    from lakehouse.defs.heartbeat import heartbeat_age_s
 
     age_s = heartbeat_age_s(settings)
     if age_s is None or age_s > 120:

@@ -9,9 +9,6 @@ from typing import Any
 
 from lakehouse import checks
 from lakehouse.errors import TableNotFound
-from lakehouse.gold.catalog import shown_point_id
-from lakehouse.gold.dbt_run import project_dir_of
-from lakehouse.gold.project import code_hash
 from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.names import Layer
 from lakehouse.ops import backlog, failures, refused, watch
@@ -152,35 +149,6 @@ def check_counts(lake: Lake, point: RestorePoint) -> CheckCounts:
     warned = sum(1 for o in found if not o.passed and o.severity == "warn")
     failed = sum(1 for o in found if not o.passed and o.severity == "error")
     return CheckCounts(len(found) - warned - failed, warned, failed)
-
-
-@dataclass(frozen=True)
-class Pending:
-    """What a run would do. Empty when all that arrived is published, by today's models, in a whole catalog."""
-
-    sources: tuple[str, ...]
-    files: int
-    gold: str | None
-    point: RestorePoint | None
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.sources and self.gold is None
-
-
-def pending(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) -> Pending:
-    """Cheap enough to ask before anything heavy is imported. Writes nothing."""
-    seen = backlog.look(lake, settings, pipelines)
-    sources = {*seen.unstaged, *seen.unpublished, *(name for name, item in seen.news.items() if item.error)}
-    files = sum(len(item.files) for item in seen.news.values())
-    gold = None
-    if seen.point is None:
-        gold = None if not sources else "nothing is published yet"
-    elif seen.point.gold_code_hash != code_hash(project_dir_of(settings, None)):
-        gold = "the models have changed"
-    elif shown_point_id(settings) != seen.point.id:
-        gold = "the catalog does not show the current restore point"
-    return Pending(tuple(sorted(sources)), files, gold, seen.point)
 
 
 def as_json(value: Overview) -> dict[str, Any]:

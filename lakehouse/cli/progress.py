@@ -1,0 +1,92 @@
+"""What a person sees while a run works: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.cli.output import console, duration, is_terminal, say
+
+if TYPE_CHECKING:
+    from lakehouse.defs.execute import Progress, RunOutcome
+
+
+class Display:
+    """Takes the events of a run. ``close`` it, whatever happened."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._rows: dict[str, int] = {}
+        self._bar: Any = None
+        self._task: Any = None
+
+    def _start(self, steps: int) -> None:
+        """The first run begins: only now is there something to watch."""
+        if self._bar is not None or not is_terminal():
+            if self._bar is None:
+                say("Running, in this process; every run is recorded where the web UI shows it")
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console(), transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("starting", total=steps)
+        self._bar.start()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def event(self, item: Progress) -> None:
+        """One thing that happened."""
+        if item.rows is not None:
+            self._rows[item.name] = item.rows
+        if self._quiet:
+            return
+        if item.kind == "run":
+            self._start(item.steps_total)
+        elif item.kind == "start" and self._bar is not None:
+            self._bar.update(self._task, description=item.name)
+        elif item.kind == "end":
+            self._ended(item)
+        elif item.kind == "check" and item.passed is False:
+            self._print(f"  [yellow]check[/] {item.name}: {_first_line(item.message)}")
+
+    def _ended(self, item: Progress) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._task)
+        mark = "[green]ok  [/]" if item.passed else "[red]FAIL[/]"
+        rows = self._rows.get(item.name)
+        amount = f"{rows:>12,} rows" if rows is not None else " " * 17
+        self._print(f"  {mark} {item.name:<28} {amount}  {duration(item.seconds):>7}")
+
+    def _print(self, text: str) -> None:
+        target = self._bar.console if self._bar is not None else console()
+        target.print(text, soft_wrap=True)
+        sys.stdout.flush()
+
+    def conclude(self, outcome: RunOutcome) -> None:
+        """The last lines: what failed and what to do, or what was published."""
+        for step in outcome.failures:
+            err = console(stderr=True)
+            err.print(f"{step.name} failed:", style="bold red", end=" ")
+            err.print(step.message or "see the run in the UI", markup=False, soft_wrap=True)
+            if step.next_step:
+                err.print(f"  next: {step.next_step}", markup=False, soft_wrap=True)
+        held = f"; readers keep restore point {outcome.published}" if outcome.published else ""
+        failed_checks = sum(not check.passed for check in outcome.checks)
+        checks = f"{len(outcome.checks) - failed_checks} checks passed" + (f", {failed_checks} did not" if failed_checks else "")
+        if outcome.success:
+            say(f"[green]Published[/] restore point {outcome.published} in {duration(outcome.seconds)}, {checks}")
+        else:
+            skipped = sum(step.status == "skipped" for step in outcome.steps)
+            say(f"[red]{len(outcome.failures)} of {len(outcome.steps)} steps failed[/], {skipped} waited for them{held}")
+
+
+def _first_line(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text.splitlines()[0]) if text else "did not pass"
