@@ -157,7 +157,7 @@ def _metadata(runtime: Runtime, model: ModelResult, result: GoldResult) -> dict[
         }
     if model.watermark_utc:
         metadata["watermark"] = model.watermark_utc
-    if model.sql and (lineage := column_lineage(runtime.settings, model)) is not None:
+    if model.sql and (lineage := column_lineage(model, result.models, runtime.pipelines)) is not None:
         metadata["dagster/column_lineage"] = lineage
     return metadata
 
