@@ -182,7 +182,11 @@ class Project:
             key: config.get(key)
             for key in ("materialized", "strategy", "unique_key", "replace_where", "contract")
         }
-        types = [(column["name"], column.get("data_type")) for column in node.get("columns", {}).values()]
+        types = [
+            (column["name"], column.get("data_type"))
+            for column in node.get("columns", {}).values()
+            if column.get("data_type")
+        ]
         return Model(
             name=name,
             unique_id=node["unique_id"],
@@ -198,7 +202,9 @@ class Project:
             columns=columns,
             constraints=tuple(_constraints(where, node)) if materialized == "delta" else (),
             own_hash=_digest([node["checksum"]["checksum"], settings, types, *self._macro_texts(node)]),
-            docs_hash=_digest([node.get("description", ""), columns]),
+            docs_hash=_digest(
+                [node.get("description", ""), {name: text for name, text in columns.items() if text}]
+            ),
         )
 
     def _macro_texts(self, node: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,208 @@
+"""Publishing names one consistent set of versions, or leaves the last good one in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import pytest
+
+from lakehouse import checks
+from lakehouse.checks import CheckOutcome
+from lakehouse.errors import CommitConflict, PublishBlocked
+from lakehouse.gold import catalog, restore_points
+from lakehouse.gold.publish import current_point, heal, list_ids
+from lakehouse.gold.query import query
+from tests.gold.conftest import Workshop, order
+
+DAILY = "select day, sum(amount)::bigint as total from {{ ref('stg_orders') }} group by day"
+UNIQUE_DAY = "models: [{name: orders, columns: [{name: day, data_tests: [unique]}]}]"
+
+
+@pytest.fixture
+def daily(shop: Workshop) -> Workshop:
+    shop.mart("daily", DAILY)
+    return shop
+
+
+def test_a_point_names_versions_transactions_positions_and_hashes(daily: Workshop) -> None:
+    daily.land([order(4, "c", 1)])
+    point = daily.publish()
+    assert point.tables == {"gold/daily": 0, "silver/orders": 1}
+    assert point.txns == {"silver/orders": {"silver/orders": 2}}
+    assert point.sources == {"orders": {"batch_id": 2, "watermark_utc": "2024-01-01T02:00:00+00:00"}}
+    assert point.contract_hashes == {"orders": "c1"}
+    assert point.watermarks == {"daily": "2024-01-01T02:00:00+00:00"}
+    assert point.run_id == "run-1"
+    assert current_point(daily.lake) == point
+
+
+def test_the_next_point_names_the_one_before(daily: Workshop) -> None:
+    first = daily.publish()
+    daily.land([order(4, "c", 1)])
+    second = daily.publish()
+    assert second.parent_id == first.id
+    assert list_ids(daily.lake) == [second.id, first.id], "ids sort by time"
+    assert restore_points.load(daily.lake, first.id) == first
+
+
+def test_nothing_new_makes_no_point(daily: Workshop) -> None:
+    assert daily.publish() == daily.publish()
+    assert len(list_ids(daily.lake)) == 1
+
+
+def test_a_failing_test_blocks_and_readers_keep_the_last_good_point(shop: Workshop) -> None:
+    shop.mart("orders", "select order_id as day from {{ ref('stg_orders') }}", UNIQUE_DAY)
+    good = shop.publish()
+    shop.land([order(1, "a", 1)])
+    result = shop.build()
+    with pytest.raises(PublishBlocked, match="unique_orders_day"):
+        shop.publish(result)
+    assert current_point(shop.lake) == good
+    assert query(shop.settings, "select count(*) as n from orders").item() == 3
+
+
+def test_a_blocking_check_recorded_by_anyone_blocks(daily: Workshop) -> None:
+    good = daily.publish()
+    version = daily.land([order(4, "c", 1)])
+    result = daily.build_well()
+    outcome = CheckOutcome(
+        "silver",
+        "orders",
+        version,
+        "volume",
+        passed=False,
+        message="1 row, expected 1000",
+        recovery="lakehouse quarantine list orders",
+    )
+    checks.record(daily.lake, [outcome])
+    with pytest.raises(
+        PublishBlocked, match="silver/orders version 1: volume 1 row, expected 1000"
+    ) as caught:
+        daily.publish(result)
+    assert caught.value.hint == "lakehouse quarantine list orders"
+    assert current_point(daily.lake) == good
+
+
+@pytest.mark.parametrize("options", [{"blocking": False}, {"passed": True}])
+def test_a_check_that_passed_or_does_not_block_lets_through(
+    daily: Workshop, options: dict[str, bool]
+) -> None:
+    checks.record(daily.lake, [CheckOutcome("silver", "orders", 0, "volume", **{"passed": False, **options})])
+    assert daily.publish().tables["silver/orders"] == 0
+
+
+def test_the_newest_outcome_of_a_check_is_the_one_that_counts(daily: Workshop) -> None:
+    checks.record(daily.lake, [CheckOutcome("silver", "orders", 0, "volume", passed=False)])
+    checks.record(daily.lake, [CheckOutcome("silver", "orders", 0, "volume", passed=True)])
+    assert daily.publish().tables["silver/orders"] == 0
+
+
+def test_a_partial_build_is_staged_and_not_published(daily: Workshop) -> None:
+    daily.mart("other", "select count(*) as n from {{ ref('stg_orders') }}")
+    good = daily.publish()
+    daily.land([order(4, "c", 1)])
+    with pytest.raises(PublishBlocked, match="left out other"):
+        daily.publish(daily.build_well(select=["daily"]))
+    assert current_point(daily.lake) == good
+    assert daily.publish().tables == {"gold/daily": 1, "gold/other": 1, "silver/orders": 1}
+
+
+def test_a_version_that_no_finished_build_vouches_for_is_refused(daily: Workshop) -> None:
+    result = daily.build_well()
+    daily.lake.objects.remove_tree("ops/checks")
+    with pytest.raises(PublishBlocked, match="no finished build vouches for gold.daily"):
+        daily.publish(result)
+
+
+def test_a_slow_publisher_does_not_take_readers_back(daily: Workshop) -> None:
+    slow = daily.build_well()
+    daily.land([order(4, "c", 1)])
+    newer = daily.publish()
+    with pytest.raises(CommitConflict, match="already names newer versions of gold/daily, silver/orders"):
+        daily.publish(slow)
+    assert current_point(daily.lake) == newer
+
+
+def test_publishing_at_once_ends_with_one_point_and_its_catalog(daily: Workshop) -> None:
+    result = daily.build_well()
+    threads = [threading.Thread(target=lambda: daily.publish(result)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    point = current_point(daily.lake)
+    assert point is not None
+    assert list_ids(daily.lake) == [point.id]
+    assert catalog.is_current(daily.settings, point)
+
+
+def test_a_crash_before_the_catalog_heals_with_the_next_publish(
+    daily: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daily.publish()
+    daily.land([order(4, "c", 1)])
+    result = daily.build_well()
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "regenerate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            daily.publish(result)
+    point = current_point(daily.lake)
+    assert point is not None
+    assert not catalog.is_current(daily.settings, point), "readers still see the point before, whole"
+    assert daily.publish(daily.build_well()) == point
+    assert catalog.is_current(daily.settings, point)
+
+
+def test_a_removed_or_broken_catalog_is_made_again(daily: Workshop) -> None:
+    point = daily.publish()
+    for damage in (
+        daily.settings.catalog_path.unlink,
+        lambda: daily.settings.catalog_path.write_bytes(b"not a database"),
+    ):
+        damage()
+        assert not catalog.is_current(daily.settings, point)
+        assert heal(daily.lake, daily.settings) == point
+        assert catalog.is_current(daily.settings, point)
+
+
+def test_a_crash_between_point_and_pointer_leaves_the_point_before(
+    daily: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = daily.publish()
+    daily.land([order(4, "c", 1)])
+    result = daily.build_well()
+    write = daily.lake.objects.write
+
+    def fail_on_pointer(path: str, data: bytes) -> None:
+        if path == restore_points.CURRENT:
+            raise KeyboardInterrupt
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daily.lake.objects, "write", fail_on_pointer)
+        with pytest.raises(KeyboardInterrupt):
+            daily.publish(result)
+    assert current_point(daily.lake) == before
+    assert daily.publish(result).tables["gold/daily"] == 1
+
+
+def test_a_model_that_was_removed_leaves_the_catalog_and_not_the_older_points(daily: Workshop) -> None:
+    daily.mart("gone", "select 1 as one")
+    before = daily.publish()
+    (daily.project / "models/marts/gone.sql").unlink()
+    after = daily.publish()
+    assert "gold/gone" in before.tables
+    assert "gold/gone" not in after.tables
+    assert (
+        query(daily.settings, "select count(*) from lakehouse_info.tables where \"table\" = 'gone'").item()
+        == 0
+    )
+
+
+def test_an_unfinished_result_is_refused(daily: Workshop) -> None:
+    result = daily.build_well()
+    failed = dataclasses.replace(result.models[0], status="failed", message="broken")
+    with pytest.raises(PublishBlocked, match="broken"):
+        daily.publish(dataclasses.replace(result, models=(failed,)))
+    assert current_point(daily.lake) is None
