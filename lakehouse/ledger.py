@@ -30,7 +30,17 @@ _FILE = pl.Struct(
         "content_hash": pl.String(),
     }
 )
-COUNTS = ("rows_in", "accepted", "deduplicated", "superseded", "late", "quarantined", "rescued", "bytes_in", "bytes_written")
+COUNTS = (
+    "rows_in",
+    "accepted",
+    "deduplicated",
+    "superseded",
+    "late",
+    "quarantined",
+    "rescued",
+    "bytes_in",
+    "bytes_written",
+)
 #: One row per source x batch x stage. Stages: planned | bronze | silver, and without a batch id: held (changed
 #: content, waits for a person), ignored, unchanged (same content, new fingerprint).
 SCHEMA: dict[str, pl.DataType] = {
@@ -90,7 +100,12 @@ class Ledger:
             (pl.col("source") == source) & (pl.col("stage") == "planned") & (pl.col("batch_id") > above)
         ).sort("batch_id")
         return [
-            Batch(source, row["batch_id"], tuple(SourceFile(**item) for item in row["files"]), row["recorded_at_utc"])
+            Batch(
+                source,
+                row["batch_id"],
+                tuple(SourceFile(**item) for item in row["files"]),
+                row["recorded_at_utc"],
+            )
             for row in rows.iter_rows(named=True)
         ]
 
@@ -99,7 +114,9 @@ class Ledger:
 
     def newest_arrival_utc(self, source: str) -> datetime | None:
         """Arrival of the newest file that any batch of the source took."""
-        value = self._rows.filter((pl.col("source") == source) & (pl.col("stage") == "planned"))["newest_arrival_utc"].max()
+        value = self._rows.filter((pl.col("source") == source) & (pl.col("stage") == "planned"))[
+            "newest_arrival_utc"
+        ].max()
         return value if isinstance(value, datetime) else None
 
     def held_files(self, source: str) -> list[SourceFile]:
@@ -145,7 +162,12 @@ def _news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
 
 
 def plan(
-    lake: Lake, settings: Settings, pipelines: Iterable[Pipeline], *, run_id: str = "", now: datetime | None = None
+    lake: Lake,
+    settings: Settings,
+    pipelines: Iterable[Pipeline],
+    *,
+    run_id: str = "",
+    now: datetime | None = None,
 ) -> dict[str, list[Batch]]:
     """Write a batch for everything that has arrived and is not in the ledger; the new batches per source.
 
@@ -230,7 +252,9 @@ def _row(
     }
 
 
-def _append(lake: Lake, snapshot: Snapshot | None, rows: list[dict[str, Any]], txns: Mapping[str, int]) -> None:
+def _append(
+    lake: Lake, snapshot: Snapshot | None, rows: list[dict[str, Any]], txns: Mapping[str, int]
+) -> None:
     """One commit to ``ops.batches`` through the snapshot that was read (None: the table is created)."""
     table = lake.table("ops", "batches")
     staged = table.stage(pl.LazyFrame(rows, schema=SCHEMA))

@@ -72,4 +72,6 @@ def append(
             return count
         except CommitConflict:
             continue
-    raise CommitConflict(f"quarantine.{table_name} batch {batch_id}: 20 attempts met other writers", hint="run again")
+    raise CommitConflict(
+        f"quarantine.{table_name} batch {batch_id}: 20 attempts met other writers", hint="run again"
+    )

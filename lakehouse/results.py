@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -67,23 +67,24 @@ class StageResult:
 
     def plus(self, other: StageResult) -> StageResult:
         """Both results as one, for a stage that committed several batches in turn."""
-        summed = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in (
-                "rows_in", "accepted", "deduplicated", "superseded", "late", "quarantined", "rescued",
-                "bytes_in", "bytes_written", "seconds", "schema_changes", "batches",
-            )
-        }  # fmt: skip
-        rules = {
-            name: {
-                key: getattr(self, name).get(key, 0) + getattr(other, name).get(key, 0)
-                for key in {**getattr(self, name), **getattr(other, name)}
-            }
-            for name in ("broken_rules", "warned_rules")
-        }
-        return StageResult(
-            stage=self.stage, source=self.source, table=self.table, run_id=self.run_id,
-            version_before=self.version_before, version=other.version,
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return replace(
+            self,
+            version=other.version,
+            batches=self.batches + other.batches,
+            schema_changes=self.schema_changes + other.schema_changes,
+            seconds=self.seconds + other.seconds,
             watermark_utc=max(filter(None, (self.watermark_utc, other.watermark_utc)), default=None),
-            **summed, **rules,
-        )  # fmt: skip
+            broken_rules=_summed(self.broken_rules, other.broken_rules),
+            warned_rules=_summed(self.warned_rules, other.warned_rules),
+            **counts,
+        )
+
+
+_COUNTS = (
+    "rows_in", "accepted", "deduplicated", "superseded", "late", "quarantined", "rescued", "bytes_in", "bytes_written",
+)  # fmt: skip
+
+
+def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}

@@ -21,29 +21,63 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", frozen=True, extra="ignore")
 
-    root: str = Field(".lake", description="Lake root: a folder (relative to the project) or s3://, gs://, abfss://.")
-    catalog_dir: str = Field("", description="Local folder of gold.duckdb. Default: <root>/catalog, or .lake/catalog for a remote root.")
-    landing: str = Field("", description="Folder or URL below which relative source paths are looked up. Default: <root>/landing.")
-    pipelines_dir: str = Field("", description="Folder searched for defs.yaml files. Default: lakehouse/defs in the project.")
-    state_dir: str = Field("", description="Local folder for caches, spool files and Dagster's home; losing it loses no data. Default: <root>/state.")
-    storage_options: dict[str, str] = Field(default_factory=dict, description="Object-store options as JSON, e.g. AWS_ENDPOINT_URL; AWS_* variables work as well.")
-    memory_limit: str = Field("2GiB", description="Memory that one run's DuckDB may use, and from which stages derive how many rows they hold at once.")
-    threads: int = Field(0, ge=0, le=256, description="Threads for DuckDB and dbt; 0 = the cores this process may use.")
+    root: str = Field(
+        ".lake", description="Lake root: a folder (relative to the project) or s3://, gs://, abfss://."
+    )
+    catalog_dir: str = Field(
+        "",
+        description="Local folder of gold.duckdb. Default: <root>/catalog, or .lake/catalog for a remote root.",
+    )
+    landing: str = Field(
+        "",
+        description="Folder or URL below which relative source paths are looked up. Default: <root>/landing.",
+    )
+    pipelines_dir: str = Field(
+        "", description="Folder searched for defs.yaml files. Default: lakehouse/defs in the project."
+    )
+    state_dir: str = Field(
+        "",
+        description="Local folder for caches, spool files and Dagster's home; losing it loses no data. Default: <root>/state.",
+    )
+    storage_options: dict[str, str] = Field(
+        default_factory=dict,
+        description="Object-store options as JSON, e.g. AWS_ENDPOINT_URL; AWS_* variables work as well.",
+    )
+    memory_limit: str = Field(
+        "2GiB",
+        description="Memory that one run's DuckDB may use, and from which stages derive how many rows they hold at once.",
+    )
+    threads: int = Field(
+        0, ge=0, le=256, description="Threads for DuckDB and dbt; 0 = the cores this process may use."
+    )
     target_file_size: str = Field("128MiB", description="Parquet files are cut at about this size.")
     compression_level: int = Field(1, ge=1, le=19, description="zstd level of Parquet files.")
-    max_batch_size: str = Field("512MiB", description="Input of one batch; a single larger file is a batch of its own.")
-    settle_seconds: float = Field(0.0, ge=0, description="A file younger than this is left for the next run (it may still be written).")
+    max_batch_size: str = Field(
+        "512MiB", description="Input of one batch; a single larger file is a batch of its own."
+    )
+    settle_seconds: float = Field(
+        0.0, ge=0, description="A file younger than this is left for the next run (it may still be written)."
+    )
     sla_warn_minutes: float = Field(45.0, gt=0, description="Arrival lag at which the warning is sent.")
     sla_fail_minutes: float = Field(60.0, gt=0, description="Arrival lag that breaches the SLA.")
-    sla_target_percent: float = Field(99.9, gt=0, le=100, description="Share of time that gold must be within the SLA; the rest is the error budget.")
+    sla_target_percent: float = Field(
+        99.9,
+        gt=0,
+        le=100,
+        description="Share of time that gold must be within the SLA; the rest is the error budget.",
+    )
     sensor_interval_s: int = Field(30, ge=1, description="Seconds between two looks for new arrivals.")
     sla_interval_s: int = Field(30, ge=1, description="Seconds between two looks at the freshness SLA.")
-    alert_webhook_url: str = Field("", description="Alerts are POSTed here as JSON (Slack-compatible 'text' plus fields).")
+    alert_webhook_url: str = Field(
+        "", description="Alerts are POSTed here as JSON (Slack-compatible 'text' plus fields)."
+    )
     alert_email_to: str = Field("", description="Comma-separated addresses that get alerts by e-mail.")
     alert_email_from: str = Field("lakehouse@localhost", description="Sender of alert e-mails.")
     smtp_url: str = Field("", description="Mail server: smtp://[user:password@]host[:port] or smtps://….")
     environment: Literal["dev", "prod", "test"] = Field("dev", description="Shown in alerts and reports.")
-    ui_url: str = Field("http://127.0.0.1:3000", description="Address of the Dagster UI, for links in alerts.")
+    ui_url: str = Field(
+        "http://127.0.0.1:3000", description="Address of the Dagster UI, for links in alerts."
+    )
 
     @field_validator("memory_limit", "target_file_size", "max_batch_size")
     @classmethod
@@ -67,7 +101,9 @@ class Settings(BaseSettings):
         values["state_dir"] = _local(values.get("state_dir") or Path(local, "state"))
         landing = str(values.get("landing") or validation.join_url(root, "landing"))
         values["landing"] = landing if validation.is_remote(landing) else _local(landing)
-        values["pipelines_dir"] = _local(values.get("pipelines_dir") or Path(PROJECT_DIR, "lakehouse", "defs"))
+        values["pipelines_dir"] = _local(
+            values.get("pipelines_dir") or Path(PROJECT_DIR, "lakehouse", "defs")
+        )
         return values
 
     @model_validator(mode="after")
@@ -126,4 +162,6 @@ def load_settings(**overrides: Any) -> Settings:
             name = "_".join(str(part) for part in issue["loc"]).upper()
             text = issue["msg"].removeprefix("Value error, ")
             lines.append(f"LAKEHOUSE_{name}: {text}" if name else text)
-        raise SettingsError("; ".join(lines), hint="see docs/settings.md, then correct the variable") from error
+        raise SettingsError(
+            "; ".join(lines), hint="see docs/settings.md, then correct the variable"
+        ) from error

@@ -56,12 +56,16 @@ def is_remote(value: str) -> bool:
 def check_storage_url(value: str, what: str = "path") -> str:
     """A local path or an ``s3://``, ``gs://`` or ``abfss://`` URL, without traversal or control characters."""
     if not value or not value.strip():
-        raise ValueError(f"{what} is empty; give a folder such as 'data' or a URL such as 's3://bucket/prefix'")
+        raise ValueError(
+            f"{what} is empty; give a folder such as 'data' or a URL such as 's3://bucket/prefix'"
+        )
     if any(ord(char) < 32 for char in value):
         raise ValueError(f"{what} {value!r} holds a control character; remove it")
     if "://" not in value:
         if ".." in PurePosixPath(value.replace("\\", "/")).parts:
-            raise ValueError(f"{what} {value!r} climbs with '..'; give the folder itself, absolute if need be")
+            raise ValueError(
+                f"{what} {value!r} climbs with '..'; give the folder itself, absolute if need be"
+            )
         return value
     scheme, _, rest = value.partition("://")
     if scheme == "file":
@@ -76,9 +80,13 @@ def check_storage_url(value: str, what: str = "path") -> str:
     if ".." in path.split("/"):
         raise ValueError(f"{what} {value!r} climbs with '..'; give the prefix itself")
     if scheme == "abfss" and "@" not in host:
-        raise ValueError(f"{what} {value!r} names no account; write abfss://container@account.dfs.core.windows.net/prefix")
+        raise ValueError(
+            f"{what} {value!r} names no account; write abfss://container@account.dfs.core.windows.net/prefix"
+        )
     if scheme != "abfss" and "@" in host:
-        raise ValueError(f"{what} must not carry credentials; set them in the environment or LAKEHOUSE_STORAGE_OPTIONS")
+        raise ValueError(
+            f"{what} must not carry credentials; set them in the environment or LAKEHOUSE_STORAGE_OPTIONS"
+        )
     return value.rstrip("/")
 
 
@@ -86,7 +94,9 @@ def check_connection_url(value: str, what: str = "url") -> str:
     """A connection URL with a known scheme and a host (or a file, for sqlite and duckdb)."""
     parts = urlsplit(value)
     if parts.scheme not in CONNECTION_SCHEMES:
-        raise ValueError(f"{what} has the scheme {parts.scheme!r}; use one of {', '.join(CONNECTION_SCHEMES)}")
+        raise ValueError(
+            f"{what} has the scheme {parts.scheme!r}; use one of {', '.join(CONNECTION_SCHEMES)}"
+        )
     if parts.scheme in ("sqlite", "duckdb"):
         if not parts.path.strip("/"):
             raise ValueError(f"{what} names no file; write {parts.scheme}:///path/to/file")
@@ -111,12 +121,16 @@ def check_cron(value: str, what: str = "cron") -> str:
         for part in field.split(","):
             match = re.fullmatch(r"(\*|\d+(?:-\d+)?)(?:/(\d+))?", part)
             if match is None:
-                raise ValueError(f"{what} {value!r}: {label} {part!r} is not a number, a range, '*' or a step like '*/5'")
+                raise ValueError(
+                    f"{what} {value!r}: {label} {part!r} is not a number, a range, '*' or a step like '*/5'"
+                )
             numbers = [int(number) for number in re.findall(r"\d+", match.group(1))]
             if any(not low <= number <= high for number in numbers) or match.group(2) == "0":
                 raise ValueError(f"{what} {value!r}: {label} {part!r} is outside {low}-{high}")
             if len(numbers) == 2 and numbers[0] > numbers[1]:
-                raise ValueError(f"{what} {value!r}: {label} {part!r} runs backwards; write {numbers[1]}-{numbers[0]}")
+                raise ValueError(
+                    f"{what} {value!r}: {label} {part!r} runs backwards; write {numbers[1]}-{numbers[0]}"
+                )
     return value
 
 
@@ -128,7 +142,9 @@ def parse_size(value: str | int, what: str = "size") -> int:
         match = _SIZE.fullmatch(str(value))
         unit = match.group(2).lower() if match else ""
         if match is None or (unit and unit not in _SIZE_UNITS):
-            raise ValueError(f"{what} {value!r} is not a size; write a number and a unit, for example '512MiB' or '2GB'")
+            raise ValueError(
+                f"{what} {value!r} is not a size; write a number and a unit, for example '512MiB' or '2GB'"
+            )
         size = int(float(match.group(1)) * _SIZE_UNITS.get(unit, 1))
     if size <= 0:
         raise ValueError(f"{what} {value!r} must be more than zero, for example '512MiB'")
@@ -140,7 +156,9 @@ def parse_duration(value: str | int | float, what: str = "duration") -> timedelt
     match = _DURATION.fullmatch(str(value))
     unit = match.group(2).lower() if match else ""
     if match is None or unit not in _DURATION_UNITS:
-        raise ValueError(f"{what} {value!r} is not a duration; write a number and a unit, for example '15 min' or '1 day'")
+        raise ValueError(
+            f"{what} {value!r} is not a duration; write a number and a unit, for example '15 min' or '1 day'"
+        )
     seconds = float(match.group(1)) * _DURATION_UNITS[unit]
     if seconds <= 0:
         raise ValueError(f"{what} {value!r} must be more than zero, for example '15 min'")

@@ -32,14 +32,18 @@ def align(frame: pl.LazyFrame, table: Mapping[str, pl.DataType] | None, policy: 
     if table is None:
         return Aligned(frame.with_columns(pl.lit(None, pl.String).alias(names.RESCUED)), {}, ())
     existing = {name.lower(): name for name in table}
-    rename = {name: existing[name.lower()] for name in incoming if name not in table and name.lower() in existing}
+    rename = {
+        name: existing[name.lower()] for name in incoming if name not in table and name.lower() in existing
+    }
     frame = frame.rename(rename)
     incoming = {rename.get(name, name): dtype for name, dtype in incoming.items()}
     new = {name: dtype for name, dtype in incoming.items() if name not in table}
     retyped = {name: dtype for name, dtype in incoming.items() if name in table and table[name] != dtype}
     missing = [name for name in table if name not in incoming and name not in (*names.LINEAGE, names.RESCUED)]
     changes = [f"new column {name} ({dtype})" for name, dtype in new.items()]
-    changes += [f"column {name} came as {dtype}, the table has {table[name]}" for name, dtype in retyped.items()]
+    changes += [
+        f"column {name} came as {dtype}, the table has {table[name]}" for name, dtype in retyped.items()
+    ]
     changes += [f"column {name} is missing" for name in missing]
     if policy == "fail" and (new or retyped):
         raise SourceError(

@@ -20,7 +20,7 @@ from lakehouse.results import StageResult
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake, Snapshot, StagedFile, Table
 
-STAGE = "bronze"
+STAGE: names.Layer = "bronze"
 
 
 def ingest(lake: Lake, settings: Settings, pipeline: Pipeline, *, run_id: str = "") -> StageResult:
@@ -50,9 +50,8 @@ def _land(
     started = time.monotonic()
     snapshot = table.snapshot_or_none()
     app = names.app_id(STAGE, pipeline.name)
-    nothing = StageResult(
-        STAGE, pipeline.name, pipeline.name, snapshot and snapshot.version, snapshot and snapshot.version, run_id=run_id
-    )
+    version = snapshot.version if snapshot else None
+    nothing = StageResult(STAGE, pipeline.name, pipeline.name, version, version, run_id=run_id)
     if snapshot is not None and snapshot.txn(app) >= batch.batch_id:
         return nothing
     connector = connector_for(pipeline.spec.source, settings)
@@ -77,7 +76,7 @@ def _land(
             schema_changes=aligned.changes, run_id=run_id,
         )  # fmt: skip
         result.check_conservation()
-        version = _commit(table, snapshot, aligned, staged, {app: batch.batch_id}, result, pipeline)
+        committed = _commit(table, snapshot, aligned, staged, {app: batch.batch_id}, result, pipeline)
     except CommitConflict:
         newest = table.snapshot_or_none()
         if newest is not None and newest.txn(app) >= batch.batch_id:
@@ -85,11 +84,16 @@ def _land(
         raise
     finally:
         shutil.rmtree(spool, ignore_errors=True)
-    return StageResult(**{**vars(result), "version": version})
+    return StageResult(**{**vars(result), "version": committed})
 
 
 def _stage(
-    connector: Connector, pipeline: Pipeline, batch: Batch, table: Table, snapshot: Snapshot | None, spool: Path
+    connector: Connector,
+    pipeline: Pipeline,
+    batch: Batch,
+    table: Table,
+    snapshot: Snapshot | None,
+    spool: Path,
 ) -> tuple[Extract, Aligned, list[StagedFile]]:
     """Read fast; read again carefully when the reader refuses something or short lines may hide."""
     try:
@@ -98,7 +102,9 @@ def _stage(
         doubtful = extract.doubtful_column
         if doubtful is None or not staged:
             return extract, aligned, staged
-        column = pl.scan_parquet([f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None)
+        column = pl.scan_parquet(
+            [f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None
+        )
         if not column.select((pl.col(doubtful) == "").any()).collect(engine="streaming").item():
             return extract, aligned, staged
         again = connector.read(batch, spool, careful=True)
@@ -156,7 +162,9 @@ def _commit(
 def _count_rescued(table: Table, aligned: Aligned, staged: list[StagedFile]) -> int:
     if not aligned.changes or not staged:
         return 0
-    frame = pl.scan_parquet([f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None)
+    frame = pl.scan_parquet(
+        [f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None
+    )
     return int(frame.select(pl.col(names.RESCUED).is_not_null().sum()).collect(engine="streaming").item())
 
 

@@ -52,10 +52,14 @@ class FileConnector:
                     continue
                 fingerprint = info.etag or f"{info.modified_at_utc.timestamp():.6f}-{info.size_bytes}"
                 found.append(
-                    SourceFile(self._objects.url(info.path), info.size_bytes, info.modified_at_utc, fingerprint)
+                    SourceFile(
+                        self._objects.url(info.path), info.size_bytes, info.modified_at_utc, fingerprint
+                    )
                 )
         except StorageError as error:
-            raise SourceUnavailable(f"cannot list {self.pattern}: {error.message}", hint=error.hint) from error
+            raise SourceUnavailable(
+                f"cannot list {self.pattern}: {error.message}", hint=error.hint
+            ) from error
         return sorted(found, key=lambda file: (file.modified_at_utc, file.path))
 
     def content_hash(self, file: SourceFile) -> str | None:

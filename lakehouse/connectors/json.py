@@ -30,7 +30,7 @@ def read_json(files: Sequence[LocalFile], spool: Path, *, array: bool, careful: 
         if array:
             try:
                 path = _array_to_lines(file, spool)
-            except Exception as error:  # whatever the parser raises, the file as a whole is unreadable
+            except Exception as error:  # noqa: BLE001  whatever the parser raises, the file as a whole is unreadable
                 rejects.append(reject_file(file, f"json: not an array of objects: {_first_line(error)}"))
                 continue
         if careful:

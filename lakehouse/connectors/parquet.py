@@ -24,15 +24,21 @@ def read_parquet(files: Sequence[LocalFile], *, careful: bool) -> Extract:
         try:
             columns = list(pl.read_parquet_schema(file.path))
             if careful:  # a damaged page shows only when it is decoded
-                pl.scan_parquet(file.path, glob=False).select(pl.all().null_count()).collect(engine="streaming")
-        except Exception as error:  # whatever the reader raises, this file cannot be read
+                pl.scan_parquet(file.path, glob=False).select(pl.all().null_count()).collect(
+                    engine="streaming"
+                )
+        except Exception as error:  # noqa: BLE001  whatever the reader raises, this file cannot be read
             rejects.append(reject_file(file, f"parquet: unreadable: {str(error).splitlines()[0][:200]}"))
             continue
         row = f"{names.SOURCE_ROW}_index"
         frames.append(
-            pl.scan_parquet(file.path, row_index_name=row, row_index_offset=1, glob=False, hive_partitioning=False)
+            pl.scan_parquet(
+                file.path, row_index_name=row, row_index_offset=1, glob=False, hive_partitioning=False
+            )
             .rename(dict(zip(columns, clean_names(columns), strict=True)))
-            .with_columns(pl.col(row).cast(pl.Int64).alias(names.SOURCE_ROW), pl.lit(file.name).alias(names.SOURCE_FILE))
+            .with_columns(
+                pl.col(row).cast(pl.Int64).alias(names.SOURCE_ROW), pl.lit(file.name).alias(names.SOURCE_FILE)
+            )
             .drop(row)
         )
     empty = pl.LazyFrame(schema={names.SOURCE_FILE: pl.String(), names.SOURCE_ROW: pl.Int64()})
@@ -55,6 +61,9 @@ def _together(frames: list[pl.LazyFrame]) -> pl.LazyFrame:
                 kinds.setdefault(name, set()).add(dtype)
         mixed = [name for name, dtypes in kinds.items() if len(dtypes) > 1]
         return pl.concat(
-            [frame.with_columns(pl.col(c).cast(pl.String) for c in mixed if c in frame.collect_schema()) for frame in frames],
+            [
+                frame.with_columns(pl.col(c).cast(pl.String) for c in mixed if c in frame.collect_schema())
+                for frame in frames
+            ],
             how="diagonal_relaxed",
         )

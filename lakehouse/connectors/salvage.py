@@ -101,7 +101,7 @@ def _decode(chunk: bytes, encoding: str, first_line: int) -> tuple[pl.DataFrame,
     numbers = range(first_line, first_line + len(raw))
     bad: list[tuple[int, bytes]] = []
     try:
-        texts: list[str | None] = list(chunk.decode(encoding).split("\n"))[: len(raw)]
+        texts: list[str | None] = [*chunk.decode(encoding).split("\n")[: len(raw)]]
         if len(texts) != len(raw):  # multi-byte encodings: a newline byte need not be a newline
             raise UnicodeDecodeError(encoding, b"", 0, 1, "line structure")
     except UnicodeDecodeError:
@@ -116,7 +116,9 @@ def _decode(chunk: bytes, encoding: str, first_line: int) -> tuple[pl.DataFrame,
     return frame.with_columns(pl.col("text").str.strip_suffix("\r")), bad
 
 
-def _columns_of(bad: list[tuple[int, bytes]], kind: str, detail: str) -> tuple[list[str], list[list[str]], list[str]]:
+def _columns_of(
+    bad: list[tuple[int, bytes]], kind: str, detail: str
+) -> tuple[list[str], list[list[str]], list[str]]:
     return (
         [f"line {number}" for number, _ in bad],
         [[f"{kind}: not {detail}"]] * len(bad),
@@ -187,7 +189,11 @@ def _write(
     first_row: int,
 ) -> int:
     """Write sound records, collect the others; the next row number."""
-    records = records.filter(pl.col("text").is_not_null() & (pl.col("text") != "")) if width > 1 else records.drop_nulls()
+    records = (
+        records.filter(pl.col("text").is_not_null() & (pl.col("text") != ""))
+        if width > 1
+        else records.drop_nulls()
+    )
     if records.is_empty():
         return first_row
     records = records.with_columns(
@@ -200,7 +206,9 @@ def _write(
         sink.write(("\n".join(body.to_series().to_list()) + "\n").encode())  # type: ignore[attr-defined]
     broken = records.filter(~pl.col("sound"))
     if broken.height:
-        bare = pl.col("text").str.replace_all(f'{options.quote or chr(0)}[^{options.quote or chr(0)}]*{options.quote or chr(0)}', "")
+        bare = pl.col("text").str.replace_all(
+            f"{options.quote or chr(0)}[^{options.quote or chr(0)}]*{options.quote or chr(0)}", ""
+        )
         fields = bare.str.count_matches(options.delimiter, literal=True) + 1
         rule = (
             pl.when(bare.str.contains(options.quote or "\x00", literal=True) if options.quote else pl.lit(False))

@@ -62,7 +62,9 @@ class Pipeline:
         try:
             return compile_contract(model)
         except LakehouseError as error:
-            raise DeclarationError(error.message, file=self.file, field="contract", hint=error.hint) from error
+            raise DeclarationError(
+                error.message, file=self.file, field="contract", hint=error.hint
+            ) from error
 
     @cached_property
     def transform(self) -> Transform | None:
@@ -72,7 +74,9 @@ class Pipeline:
         function = self._import(self.spec.transform, "transform")
         if not callable(function):
             raise DeclarationError(
-                f"{self.spec.transform} is not a function LazyFrame -> LazyFrame", file=self.file, field="transform"
+                f"{self.spec.transform} is not a function LazyFrame -> LazyFrame",
+                file=self.file,
+                field="transform",
             )
         return cast(Transform, function)
 
@@ -133,7 +137,9 @@ def _read_all(settings: Settings) -> tuple[dict[str, Pipeline], list[Problem]]:
                 continue
             if spec.name.lower() in {name.lower() for name in pipelines}:
                 other = next(p.file for name, p in pipelines.items() if name.lower() == spec.name.lower())
-                problems.append(Problem(file, line, "name", f"{spec.name!r} is declared in {other} too; names are unique"))
+                problems.append(
+                    Problem(file, line, "name", f"{spec.name!r} is declared in {other} too; names are unique")
+                )
                 continue
             pipelines[spec.name] = Pipeline(spec, file)
     return dict(sorted(pipelines.items())), problems
@@ -165,7 +171,9 @@ def _read_file(path: Path, file: str) -> Iterator[tuple[PipelineSpec | None, int
         yield _read_document(node, document, file)
 
 
-def _read_document(node: Any, document: Any, file: str) -> tuple[PipelineSpec | None, int | None, list[Problem]]:
+def _read_document(
+    node: Any, document: Any, file: str
+) -> tuple[PipelineSpec | None, int | None, list[Problem]]:
     line = node.start_mark.line + 1
     if not isinstance(document, Mapping):
         return None, line, [Problem(file, line, "", "is not a mapping; write type: and attributes:")]
@@ -176,10 +184,19 @@ def _read_document(node: Any, document: Any, file: str) -> tuple[PipelineSpec | 
         return None, line, [Problem(file, line, "type", f"is {kind!r}; write type: {COMPONENT_TYPE}")]
     attributes = document.get("attributes")
     if not isinstance(attributes, Mapping):
-        return None, line, [Problem(file, line, "attributes", "is missing or not a mapping; see docs/pipelines.md")]
+        return (
+            None,
+            line,
+            [Problem(file, line, "attributes", "is missing or not a mapping; see docs/pipelines.md")],
+        )
     extra = set(document) - {"type", "attributes", "requirements", "template_vars_module", "post_processing"}
     problems = [
-        Problem(file, line_of(node, (key,)), str(key), "is not known beside type and attributes; indent it under attributes")
+        Problem(
+            file,
+            line_of(node, (key,)),
+            str(key),
+            "is not known beside type and attributes; indent it under attributes",
+        )
         for key in sorted(extra, key=str)
     ]
     try:
@@ -274,7 +291,10 @@ def _deep_problems(pipeline: Pipeline, pipelines: Mapping[str, Pipeline]) -> Ite
         target = pipelines.get(reference.to)
         if target is None:
             near = difflib.get_close_matches(reference.to, list(pipelines), 1)
-            yield problem(field, f"no pipeline is named {reference.to!r}" + (f"; did you mean {near[0]}?" if near else ""))
+            yield problem(
+                field,
+                f"no pipeline is named {reference.to!r}" + (f"; did you mean {near[0]}?" if near else ""),
+            )
             continue
         try:
             known = set(target.contract.schema)
@@ -287,4 +307,6 @@ def _deep_problems(pipeline: Pipeline, pipelines: Mapping[str, Pipeline]) -> Ite
 
 def _unknown_column(column: str, contract: str, columns: set[str]) -> str:
     near = difflib.get_close_matches(column, columns, 1)
-    return f"{column!r} is not a column of the contract {contract}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{column!r} is not a column of the contract {contract}" + (
+        f"; did you mean {near[0]}?" if near else ""
+    )

@@ -47,7 +47,9 @@ class CsvOptions(_Part):
         try:
             return codecs.lookup(value).name
         except LookupError:
-            raise ValueError(f"{value!r} is not a known encoding; write for example utf-8, latin-1 or cp1252") from None
+            raise ValueError(
+                f"{value!r} is not a known encoding; write for example utf-8, latin-1 or cp1252"
+            ) from None
 
     @model_validator(mode="after")
     def _columns_without_header(self) -> CsvOptions:
@@ -85,7 +87,9 @@ class SourceSpec(_Part):
             except re.error as error:
                 raise ValueError(f"{column}: {pattern!r} is not a regular expression: {error}") from None
             if groups != 1:
-                raise ValueError(f"{column}: {pattern!r} has {groups} groups; put exactly one (…) around the value")
+                raise ValueError(
+                    f"{column}: {pattern!r} has {groups} groups; put exactly one (…) around the value"
+                )
         return value
 
     @field_validator("expected_every")
@@ -98,7 +102,9 @@ class SourceSpec(_Part):
     @model_validator(mode="after")
     def _csv_only_for_csv(self) -> SourceSpec:
         if self.format != "csv" and "csv" in self.model_fields_set:
-            raise ValueError(f"csv options are given, but format is {self.format}; remove them or write format: csv")
+            raise ValueError(
+                f"csv options are given, but format is {self.format}; remove them or write format: csv"
+            )
         return self
 
     @property
@@ -133,7 +139,9 @@ class SilverSpec(_Part):
         if self.mode == "history" and len(self.sequence_by) != 1:
             raise ValueError("mode history takes exactly one sequence_by column")
         if self.mode == "append" and (self.sequence_by or self.delete_when):
-            raise ValueError("mode append takes neither sequence_by nor delete_when; use mode upsert or history")
+            raise ValueError(
+                "mode append takes neither sequence_by nor delete_when; use mode upsert or history"
+            )
         return self
 
 
@@ -148,7 +156,9 @@ class ReferenceSpec(_Part):
     @model_validator(mode="after")
     def _same_length(self) -> ReferenceSpec:
         if self.to_columns and len(self.to_columns) != len(self.columns):
-            raise ValueError(f"columns has {len(self.columns)} names and to_columns {len(self.to_columns)}; pair them")
+            raise ValueError(
+                f"columns has {len(self.columns)} names and to_columns {len(self.to_columns)}; pair them"
+            )
         return self
 
     @property

@@ -33,7 +33,7 @@ from lakehouse.silver.prepare import (
 from lakehouse.silver.write import Rewrite, existing_rows, rewrite
 from lakehouse.storage import Lake, Snapshot, Table
 
-STAGE = "silver"
+STAGE: names.Layer = "silver"
 _SLICE = "__slice"
 #: Share of the memory limit that the changes of one slice may take; merging needs a few times that.
 _SLICE_SHARE = 0.12
@@ -103,16 +103,18 @@ def _refine_batches(
 def table_schema(pipeline: Pipeline) -> dict[str, pl.DataType]:
     """Columns of the pipeline's silver table: the contract's, the mode's, and lineage."""
     contract, silver = pipeline.contract, pipeline.spec.silver
-    extra = {name: pl.String() for name in silver.sequence_by if name not in contract.schema}
+    extra: dict[str, pl.DataType] = {
+        name: pl.String() for name in silver.sequence_by if name not in contract.schema
+    }
     if silver.mode == "history":
         extra = {
             names.VALID_FROM: _INSTANT,
             names.VALID_TO: _INSTANT,
             names.IS_CURRENT: pl.Boolean(),
             merge.OBSERVED_AT: pl.List(_INSTANT),
-        }  # type: ignore[dict-item]
+        }
     if silver.delete_when is not None:
-        extra[merge.IS_DELETED] = pl.Boolean()  # type: ignore[assignment]
+        extra[merge.IS_DELETED] = pl.Boolean()
     return {**contract.schema, **extra, **LINEAGE_SCHEMA}
 
 
@@ -183,7 +185,9 @@ class _Work:
             return prepared.collect(engine="streaming").lazy()
         folder = self.spool / "prepared"
         folder.mkdir(parents=True, exist_ok=True)
-        prepared.sink_parquet(folder / "rows.parquet", compression="zstd", compression_level=1, row_group_size=_SPOOL_GROUP)
+        prepared.sink_parquet(
+            folder / "rows.parquet", compression="zstd", compression_level=1, row_group_size=_SPOOL_GROUP
+        )
         return pl.scan_parquet(folder / "rows.parquet", glob=False)
 
     @cached_property
@@ -238,7 +242,9 @@ class _Work:
 
     # -- accepted rows -----------------------------------------------------------------------------
 
-    def _merge(self, snapshot: Snapshot | None, accepted: pl.LazyFrame, rows: int) -> tuple[merge.Merged, Rewrite]:
+    def _merge(
+        self, snapshot: Snapshot | None, accepted: pl.LazyFrame, rows: int
+    ) -> tuple[merge.Merged, Rewrite]:
         changes = self._shape(accepted)
         none = pl.DataFrame(schema={name: self.schema[name] for name in self.key})
         if self.silver.mode == "append" and not self.key:
@@ -272,7 +278,13 @@ class _Work:
             computed.append(_instant(frame, self.silver.sequence_by[0]).alias(SEQUENCE))
             extra = [name for name in extra if name not in self.contract.schema and name in self.schema]
         frame = frame.with_columns(computed)
-        kept = [*self.contract.schema, *extra, *(e.meta.output_name() for e in computed), *LINEAGE_SCHEMA, FILE_ORDER]
+        kept = [
+            *self.contract.schema,
+            *extra,
+            *(e.meta.output_name() for e in computed),
+            *LINEAGE_SCHEMA,
+            FILE_ORDER,
+        ]
         return frame.select(*dict.fromkeys(kept))
 
     def _slices(self, changes: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
@@ -316,12 +328,18 @@ class _Work:
             keys = self._existing(snapshot, changes, [])
             return merge.merge_append(changes, keys, self.key)
         if mode == "upsert":
-            existing = self._existing(snapshot, changes, [name for name in self.schema if name not in LINEAGE_SCHEMA])
+            existing = self._existing(
+                snapshot, changes, [name for name in self.schema if name not in LINEAGE_SCHEMA]
+            )
             return merge.merge_upsert(changes, existing, self.key, self.silver.sequence_by, content)
         content = [name for name in content if name not in self.silver.sequence_by]
-        return merge.merge_history(changes, self._existing(snapshot, changes, list(self.schema)), self.key, content)
+        return merge.merge_history(
+            changes, self._existing(snapshot, changes, list(self.schema)), self.key, content
+        )
 
-    def _existing(self, snapshot: Snapshot | None, changes: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    def _existing(
+        self, snapshot: Snapshot | None, changes: pl.DataFrame, columns: Sequence[str]
+    ) -> pl.DataFrame:
         wanted = [*dict.fromkeys([*self.key, *columns])]
         if snapshot is None:
             return pl.DataFrame(schema={name: self.schema[name] for name in wanted})
@@ -334,7 +352,11 @@ class _Work:
         metadata = result.metadata(contract_hash=self.contract.hash, mode=self.silver.mode)
         if snapshot is None:
             return self.table.create(
-                self.schema, add=written.add, txns=txns, metadata=metadata, description=self.pipeline.spec.description
+                self.schema,
+                add=written.add,
+                txns=txns,
+                metadata=metadata,
+                description=self.pipeline.spec.description,
             ).version
         return snapshot.commit(add=written.add, remove=written.remove, txns=txns, metadata=metadata)
 
@@ -346,7 +368,11 @@ def _instant(frame: pl.LazyFrame, column: str) -> pl.Expr:
     if isinstance(dtype, pl.String):
         return value.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
     if isinstance(dtype, pl.Datetime):
-        return value.dt.cast_time_unit("us") if dtype.time_zone else value.dt.cast_time_unit("us").dt.replace_time_zone("UTC")
+        return (
+            value.dt.cast_time_unit("us")
+            if dtype.time_zone
+            else value.dt.cast_time_unit("us").dt.replace_time_zone("UTC")
+        )
     if isinstance(dtype, pl.Date):
         return value.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return pl.from_epoch(value, time_unit="us").dt.replace_time_zone("UTC")

@@ -31,7 +31,9 @@ def candidate_files(snapshot: Snapshot, changes: pl.DataFrame, key: Sequence[str
         if low not in files.columns or high not in files.columns:
             continue
         dtype = files.schema[low]
-        bounds = changes.select(pl.col(column).min().cast(dtype).alias("low"), pl.col(column).max().cast(dtype).alias("high"))
+        bounds = changes.select(
+            pl.col(column).min().cast(dtype).alias("low"), pl.col(column).max().cast(dtype).alias("high")
+        )
         smallest, largest = bounds.row(0)
         outside = (pl.col(high) < smallest) | (pl.col(low) > largest)
         possible = possible & outside.not_().fill_null(True)
@@ -50,7 +52,11 @@ def existing_rows(
 
 
 def rewrite(
-    table: Table, snapshot: Snapshot | None, rows: list[pl.DataFrame | pl.LazyFrame], replaced: pl.DataFrame, key: Sequence[str]
+    table: Table,
+    snapshot: Snapshot | None,
+    rows: list[pl.DataFrame | pl.LazyFrame],
+    replaced: pl.DataFrame,
+    key: Sequence[str],
 ) -> Rewrite:
     """Stage ``rows``, and the files that hold replaced keys without them; other files stay as they are."""
     pieces = [frame.lazy() for frame in rows]

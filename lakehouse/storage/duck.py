@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lakehouse.settings import Settings
     from lakehouse.storage.table import Snapshot
 
-_TYPES: dict[type[pl.DataType], str] = {
+_TYPES: dict[Any, str] = {
     pl.Boolean: "BOOLEAN",
     pl.Int8: "TINYINT",
     pl.Int16: "SMALLINT",
@@ -57,7 +57,9 @@ def duckdb_source(snapshot: Snapshot) -> str:
     before a column was added lack it: the empty typed branch supplies name and type, and is optimised away.
     """
     columns = snapshot.schema()
-    typed = ", ".join(f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in columns.items())
+    typed = ", ".join(
+        f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in columns.items()
+    )
     empty = f"SELECT {typed} WHERE false"
     uris = snapshot.uris()
     if not uris:
@@ -68,7 +70,9 @@ def duckdb_source(snapshot: Snapshot) -> str:
     return f"(SELECT {names} FROM (({empty}) UNION ALL BY NAME (SELECT * FROM {parquet})))"
 
 
-def connect_duckdb(settings: Settings, database: str = ":memory:", *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+def connect_duckdb(
+    settings: Settings, database: str = ":memory:", *, read_only: bool = False
+) -> duckdb.DuckDBPyConnection:
     """A connection with the lake's limits: memory, threads, spill folder, no progress bar, no network extensions.
 
     For a remote root the httpfs extension is loaded from its installed wheel, and a secret made from the
@@ -102,7 +106,7 @@ def _load_httpfs(connection: duckdb.DuckDBPyConnection, settings: Settings) -> N
     import os
     from pathlib import Path
 
-    import duckdb_extension_httpfs  # type: ignore[import-untyped]
+    import duckdb_extension_httpfs
 
     binary = next(Path(duckdb_extension_httpfs.__file__).parent.rglob("httpfs.duckdb_extension"))
     connection.execute(f"LOAD {quote_literal(str(binary))}")

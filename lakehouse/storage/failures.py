@@ -23,7 +23,10 @@ _CONFLICT = re.compile(
 
 def is_missing(error: BaseException) -> bool:
     """True when the store says that the thing is not there, and nothing else."""
-    return isinstance(error, FileNotFoundError) or type(error).__name__ in ("NotFoundError", "TableNotFoundError")
+    return isinstance(error, FileNotFoundError) or type(error).__name__ in (
+        "NotFoundError",
+        "TableNotFoundError",
+    )
 
 
 def translate(error: BaseException, what: str) -> LakehouseError:
@@ -34,8 +37,12 @@ def translate(error: BaseException, what: str) -> LakehouseError:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(text, hint="free some disk space, then run again: nothing was half-committed")
-    if isinstance(error, PermissionError) or re.search(r"permission denied|access ?denied|forbidden|\b403\b", text, re.I):
-        return StorageError(text, hint="check the permissions of the lake's root (lakehouse doctor), then run again")
+    if isinstance(error, PermissionError) or re.search(
+        r"permission denied|access ?denied|forbidden|\b403\b", text, re.I
+    ):
+        return StorageError(
+            text, hint="check the permissions of the lake's root (lakehouse doctor), then run again"
+        )
     if re.search(r"no space left", text, re.I):
         return StorageError(text, hint="free some disk space, then run again: nothing was half-committed")
     if kind in ("CommitFailedError", "AlreadyExistsError", "PreconditionError") or (

@@ -64,5 +64,7 @@ class Lake:
         if not self.is_remote:
             folder = Path(self.root, layer)
             return sorted(path.parent.name for path in folder.glob("*/_delta_log"))
-        found = {info.path.split("/")[1] for info in self.objects.list(f"{layer}/") if "/_delta_log/" in info.path}
+        found = {
+            info.path.split("/")[1] for info in self.objects.list(f"{layer}/") if "/_delta_log/" in info.path
+        }
         return sorted(found)

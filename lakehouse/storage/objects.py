@@ -39,10 +39,16 @@ class Objects:
             import obstore.store
 
             if self.is_remote:
-                options = {key.lower(): value for key, value in self.options.items()}
-                client = {"allow_http": True} if options.pop("aws_allow_http", "").lower() in ("1", "true") else None
+                options: Any = {key.lower(): value for key, value in self.options.items()}
+                client = (
+                    {"allow_http": True}
+                    if options.pop("aws_allow_http", "").lower() in ("1", "true")
+                    else None
+                )
                 self._cached_store = obstore.store.from_url(
-                    self.root, config=options or None, client_options=client  # type: ignore[arg-type]
+                    self.root,
+                    config=options or None,
+                    client_options=client,
                 )
             else:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
@@ -150,7 +156,7 @@ class Objects:
     def open(self, path: str) -> Any:
         """A seekable binary reader that fetches ranges, for footers of remote files."""
         if not self.is_remote:
-            return open(Path(self.root, path), "rb")  # noqa: SIM115  the caller closes it
+            return open(Path(self.root, path), "rb")
         import obstore
 
         return obstore.open_reader(self._store, path, buffer_size=256 << 10)

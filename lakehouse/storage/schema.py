@@ -34,7 +34,8 @@ def delta_dtype(dtype: pl.DataType) -> pl.DataType:
 
 
 def _instance(dtype: Any) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype
+    instance: pl.DataType = dtype() if isinstance(dtype, type) else dtype
+    return instance
 
 
 def delta_ready(frame: pl.LazyFrame) -> pl.LazyFrame:

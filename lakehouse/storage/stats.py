@@ -99,7 +99,9 @@ def _exact(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return float(value) if -(2**53) < value < 2**53 and value == value.to_integral_value() else _no_bound()
+        return (
+            float(value) if -(2**53) < value < 2**53 and value == value.to_integral_value() else _no_bound()
+        )
     raise ValueError
 
 

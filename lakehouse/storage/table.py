@@ -180,7 +180,10 @@ class Table:
         staged = []
         for path in paths:
             relative = path.removeprefix(self.uri).lstrip("/")
-            with translated(f"read the footer of {self.label}/{relative}"), self.objects.open(relative) as reader:
+            with (
+                translated(f"read the footer of {self.label}/{relative}"),
+                self.objects.open(relative) as reader,
+            ):
                 size = reader.seek(0, 2) or reader.tell()
                 reader.seek(0)
                 footer = pq.read_metadata(reader)
@@ -221,9 +224,7 @@ class Snapshot:
     def _files(self) -> pl.DataFrame:
         with translated(f"files of {self.table.label}"):
             frame = pl.DataFrame(self._handle.get_add_actions(flatten=True))
-        return frame.with_columns(
-            uri=pl.concat_str(pl.lit(self.table.uri.rstrip("/") + "/"), pl.col("path"))
-        )
+        return frame.with_columns(uri=pl.concat_str(pl.lit(self.table.uri.rstrip("/") + "/"), pl.col("path")))
 
     def files(self) -> pl.DataFrame:
         """One row per data file: path, uri, size_bytes, num_records, min.<column>, max.<column>, null_count.<column>."""
@@ -246,7 +247,9 @@ class Snapshot:
         outside = (pl.col(f"max.{column}") < low) | (pl.col(f"min.{column}") > high)
         return files.filter(outside.not_().fill_null(True))["uri"].to_list()
 
-    def scan(self, columns: Sequence[str] | None = None, *, uris: Sequence[str] | None = None) -> pl.LazyFrame:
+    def scan(
+        self, columns: Sequence[str] | None = None, *, uris: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
         """The version's rows, or those of some of its files. Columns a file lacks are null."""
         chosen = self.uris() if uris is None else list(uris)
         frame = (
