@@ -77,8 +77,9 @@ class Display:
             if step.next_step:
                 err.print(f"  next: {step.next_step}", markup=False, soft_wrap=True)
         held = f"; readers keep restore point {outcome.published}" if outcome.published else ""
-        failed_checks = sum(not check.passed for check in outcome.checks)
-        checks = f"{len(outcome.checks) - failed_checks} checks passed" + (f", {failed_checks} did not" if failed_checks else "")
+        warned = sum(not check.passed and check.severity == "WARN" for check in outcome.checks)
+        passed = sum(check.passed for check in outcome.checks)
+        checks = f"{passed} checks passed, {warned} warned" if warned else f"{passed} checks passed"
         if outcome.success:
             say(f"[green]Published[/] restore point {outcome.published} in {duration(outcome.seconds)}, {checks}")
         else:

@@ -45,15 +45,19 @@ def query(
 
 def print_result(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, limit: int = 100) -> None:
     """Rows as a table, and how many there are when some are left out."""
+    from numbers import Number
+
     from lakehouse.cli.output import cell, print_table, say
 
     shown = rows[:limit] if limit else rows
-    numbers = [
+    right = [
         name
         for position, name in enumerate(columns)
-        if any(isinstance(row[position], int | float) and not isinstance(row[position], bool) for row in shown)
+        if any(isinstance(row[position], Number) and not isinstance(row[position], bool) for row in shown)
     ]
-    print_table([str(name) for name in columns], [[cell(value) for value in row] for row in shown], right=numbers)
+    # Numbers as they are: a thousands separator would make "2,013" of a year.
+    texts = [[str(value) if isinstance(value, Number) else cell(value) for value in row] for row in shown]
+    print_table(columns, texts, right=right)
     if len(shown) < len(rows):
         say(f"{len(shown):,} of {len(rows):,} rows; --limit 0 prints all")
 

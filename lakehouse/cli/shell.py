@@ -98,7 +98,7 @@ def _command(settings: Settings, line: str) -> bool:
         return False
     if word == ".tables":
         _ask(settings, 'select "schema", "table", rows, description from lakehouse_info.tables '
-                       "order by \"schema\" <> 'main', all")  # fmt: skip
+                       "order by \"schema\" <> 'main', \"schema\", \"table\"")  # fmt: skip
     elif word == ".schema" and argument:
         schema, _, table = argument.strip().rstrip(";").rpartition(".")
         wanted = table.replace("'", "''"), (schema or "main").replace("'", "''")

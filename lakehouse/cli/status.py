@@ -39,6 +39,7 @@ def _print(seen: Overview) -> None:
         created = datetime.fromisoformat(seen.point.created_at_utc)
         age = duration((datetime.now(UTC) - created).total_seconds())
         say(f"Published: restore point [bold]{seen.point.id}[/], {age} ago; catalog {seen.catalog}")
+    say()
     print_table(
         ("pipeline", "lag", "stands at", "waiting", "last batch", "last arrival", "bronze", "silver", "refused"),
         [
@@ -48,11 +49,13 @@ def _print(seen: Overview) -> None:
         ],
         right=("lag", "last batch", "bronze", "silver", "refused"),
     )  # fmt: skip
+    say()
     print_table(
         ("gold table", "SLA", "lag", "stands at", "rows", "complete to"),
         [(g.table, g.status, duration(g.lag_s), g.hop or "published", g.rows, _instant(g.complete_to_utc)) for g in seen.gold],
         right=("lag", "rows"),
     )
+    say()
     for state in seen.pipelines:
         if state.problem:
             say(f"[red]{state.name}[/]: {state.problem}")

@@ -31,15 +31,15 @@ def print_summary(settings: Settings) -> None:
         [(p.name, p.bronze_rows, p.silver_rows, p.quarantined_rows, _MODES[p.mode]) for p in seen.pipelines],
         right=("bronze rows", "silver rows", "refused"),
     )
-    say("[bold]What came out[/]: gold, ready to ask")
+    say("\n[bold]What came out[/]: gold, ready to ask")
     print_table(("table", "rows"), [(g.table, g.rows) for g in seen.gold], right=("rows",))
     rules = refused.summary(lake).to_dicts()
     if rules:
-        say("[bold]Refused rows, by the rule they broke[/] (kept whole in quarantine)")
+        say("\n[bold]Refused rows, by the rule they broke[/] (kept whole in quarantine)")
         print_table(("table", "rule", "rows"), [(r["table"], r["rule"], r["rows"]) for r in rules], right=("rows",))
     if seen.point is not None:
         counts = report.check_counts(lake, seen.point)
-        say(f"[bold]Checks[/]: {counts.passed} passed, {counts.warned} warned, {counts.failed} failed")
+        say(f"\n[bold]Checks[/]: {counts.passed} passed, {counts.warned} warned, {counts.failed} failed")
     lag_s = max((g.lag_s for g in seen.gold), default=0.0)
     late = "everything that has arrived is published" if lag_s == 0 else f"the oldest waits for {duration(lag_s)}"
     say(f"[bold]Lag[/]: {late} (promise: within {settings.sla_fail_minutes:g} minutes)")
@@ -49,7 +49,7 @@ def print_summary(settings: Settings) -> None:
     answer = query(settings, QUERY)
     print_result(answer.columns, answer.rows())
     say(
-        "[bold]Try next[/]\n"
+        "\n[bold]Try next[/]\n"
         '  1. lakehouse query "select * from mart_route_performance limit 10"    or a shell: lakehouse sql\n'
         "  2. lakehouse up                                                       the graph, runs and checks in a browser\n"
         "  3. lakehouse new pipeline --from FILE                                 a table of your own"

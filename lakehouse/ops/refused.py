@@ -23,7 +23,7 @@ def summary(lake: Lake) -> pl.DataFrame:
             .explode("_broken_rules")
             .group_by(stage="_stage", rule="_broken_rules")
             .agg(
-                rows=pl.len(),
+                rows=pl.len().cast(pl.Int64),
                 first_batch=pl.col("_batch_id").min(),
                 last_batch=pl.col("_batch_id").max(),
                 last_at_utc=pl.col("_quarantined_at_utc").max(),
@@ -32,7 +32,7 @@ def summary(lake: Lake) -> pl.DataFrame:
         )
         parts.append(counted.select(pl.lit(table).alias("table"), pl.all()))
     if not parts:
-        return pl.DataFrame(schema={"table": pl.String(), "stage": pl.String(), "rule": pl.String(), "rows": pl.UInt32()})
+        return pl.DataFrame(schema={"table": pl.String(), "stage": pl.String(), "rule": pl.String(), "rows": pl.Int64()})
     return pl.concat(parts).sort("table", pl.col("rows").neg(), "rule")
 
 
