@@ -65,8 +65,7 @@ _EMPTY = {names.SOURCE_FILE: pl.String(), names.SOURCE_ROW: pl.Int64()}
 
 def _columns(file: LocalFile, options: CsvOptions) -> tuple[str, ...] | None:
     """Table columns of one file, from its header or the declaration; None for an empty file."""
-    with file.open() as reader:
-        head = reader.read(HEADER_BYTES)
+    head = file.head(HEADER_BYTES)
     text = head.decode("utf-8-sig" if options.encoding in _UTF8 else options.encoding, errors="replace")
     if not text.strip():
         return None
@@ -104,7 +103,9 @@ def _scan(files: list[LocalFile], columns: tuple[str, ...], options: CsvOptions)
     row = names.SOURCE_ROW
     frame = pl.scan_csv(
         [str(file.path) for file in files],
-        has_header=options.header,
+        # The header is skipped, not read: its names may be none that a table can hold.
+        has_header=False,
+        skip_rows=int(options.header),
         separator=options.delimiter,
         quote_char=options.quote,
         schema=dict.fromkeys(columns, pl.String()),

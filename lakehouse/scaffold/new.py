@@ -17,7 +17,7 @@ from lakehouse.settings import PROJECT_DIR, Settings
 DEFAULT_SYSTEM = "files"
 _MODES = ("append", "upsert", "history")
 #: A date or a running number at the end of a file's name: the part that changes from file to file.
-_CHANGING = re.compile(r"[-_. ]*(\d{4}[-_.]?\d{2}([-_.]?\d{2})?([T_-]?\d{2,6}Z?)?|part[-_]?\d+|\d+)$")
+_CHANGING = re.compile(r"[-_. ]*\d{4}[-_.]?\d{2}([-_.]?\d{2})?([T_-]?\d{2,6}Z?)?$|[-_. ]+(part[-_]?)?\d+$")
 
 
 @dataclass(frozen=True)
