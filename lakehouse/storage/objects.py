@@ -40,7 +40,7 @@ class Objects:
 
             if self.is_remote:
                 options: Any = {key.lower(): value for key, value in self.options.items()}
-                client = (
+                client: Any = (
                     {"allow_http": True}
                     if options.pop("aws_allow_http", "").lower() in ("1", "true")
                     else None

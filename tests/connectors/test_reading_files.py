@@ -1,0 +1,221 @@
+"""Files as people really send them: what can land lands, what cannot is kept with its position."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from lakehouse.connectors.base import Extract
+from lakehouse.connectors.columns import clean_names
+from lakehouse.connectors.csv import read_csv
+from lakehouse.connectors.files import glob_regex, split_glob
+from lakehouse.connectors.json import read_json
+from lakehouse.connectors.local import LocalFile
+from lakehouse.connectors.parquet import read_parquet
+from lakehouse.pipelines.model import CsvOptions
+
+
+def local(path: Path) -> LocalFile:
+    return LocalFile(str(path), path, path.stat().st_size)
+
+
+def csv_extract(path: Path, content: bytes, *, careful: bool = True, **options: Any) -> Extract:
+    path.write_bytes(content)
+    return read_csv([local(path)], CsvOptions(**options), path.parent / "spool", careful=careful)
+
+
+def rows(extract: Extract, *columns: str) -> list[tuple[Any, ...]]:
+    return extract.frame.select("_source_row", *columns).sort("_source_row").collect().rows()
+
+
+MESSY = (
+    b'id,name,note\n1,"Doe, Jane","two\nlines"\n2,short\n3,a,b,c\n4,"unclosed,5\n'
+    b'007,"say ""hi""",NA\n6,x"y"z,q\n\n8,,\n'
+)
+
+
+def test_messy_csv_lands_what_is_sound_and_keeps_the_rest(tmp_path: Path) -> None:
+    extract = csv_extract(tmp_path / "messy.csv", MESSY)
+    assert rows(extract, "id", "name", "note") == [
+        (1, "1", "Doe, Jane", "two\nlines"),
+        (5, "007", 'say "hi"', "NA"),
+        (7, "8", "", ""),
+    ]
+    kept = extract.rejects.sort("_source_row").select("_source_position", "_broken_rules", "_raw").rows()
+    assert kept == [
+        ("line 4", ["csv: too few fields"], "2,short"),
+        ("line 5", ["csv: too many fields"], "3,a,b,c"),
+        ("line 6", ["csv: unclosed or misplaced quote"], '4,"unclosed,5'),
+        ("line 8", ["csv: unclosed or misplaced quote"], '6,x"y"z,q'),
+    ]
+
+
+def test_fast_and_careful_reads_agree_on_a_sound_file(tmp_path: Path) -> None:
+    content = b'id,name\n1,"a\nb"\n2,"c,d"\n3,\n'
+    fast = csv_extract(tmp_path / "a.csv", content, careful=False)
+    careful = csv_extract(tmp_path / "a.csv", content, careful=True)
+    assert (
+        rows(fast, "id", "name")
+        == rows(careful, "id", "name")
+        == [(1, "1", "a\nb"), (2, "2", "c,d"), (3, "3", "")]
+    )
+    assert careful.rejects.is_empty()
+
+
+def test_a_fast_read_names_the_column_in_which_short_lines_hide(tmp_path: Path) -> None:
+    extract = csv_extract(tmp_path / "a.csv", b"id,name\n1,x\n2\n", careful=False)
+    assert extract.doubtful_column == "name"
+    assert rows(extract, "name")[-1] == (2, "")
+
+
+def test_rows_are_numbered_per_file(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.csv" for n in range(3)]
+    for path in paths:
+        path.write_text("id\n1\n2\n")
+    extract = read_csv([local(path) for path in paths], CsvOptions(), tmp_path, careful=False)
+    numbered = extract.frame.group_by("_source_file").agg(pl.col("_source_row").sort()).collect()
+    assert sorted(numbered["_source_row"].to_list()) == [[1, 2]] * 3
+    assert set(numbered["_source_file"]) == {str(path) for path in paths}
+
+
+def test_files_with_different_headers_are_read_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,name\n1,x\n")
+    (tmp_path / "b.csv").write_text("colour,name,id\nred,y,2\n")
+    files = [local(tmp_path / "a.csv"), local(tmp_path / "b.csv")]
+    frame = read_csv(files, CsvOptions(), tmp_path, careful=False).frame.sort("id").collect()
+    assert frame.select("id", "name", "colour").rows() == [("1", "x", None), ("2", "y", "red")]
+
+
+def test_a_byte_order_mark_and_crlf_leave_no_trace(tmp_path: Path) -> None:
+    for careful in (False, True):
+        extract = csv_extract(tmp_path / "bom.csv", b"\xef\xbb\xbfid,name\r\n1,x\r\n", careful=careful)
+        assert rows(extract, "id", "name") == [(1, "1", "x")]
+
+
+def test_another_encoding_is_decoded_and_wrong_bytes_are_kept(tmp_path: Path) -> None:
+    extract = csv_extract(tmp_path / "l.csv", "id,name\n1,café\n".encode("latin-1"), encoding="latin-1")
+    assert rows(extract, "name") == [(1, "café")]
+    wrong = csv_extract(tmp_path / "u.csv", "id,name\n1,café\n2,tea\n".encode("latin-1"))
+    assert rows(wrong, "name") == [(1, "tea")]
+    assert wrong.rejects.select("_source_position", "_raw").rows() == [("line 2", "1,caf\\xe9")]
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "zstd"])
+def test_compression_is_told_by_content(tmp_path: Path, kind: str) -> None:
+    content = b"id,name\n1,x\n2,y\n"
+    packed = {
+        "plain": content,
+        "gzip": gzip.compress(content),
+        "zstd": pa.compress(content, codec="zstd", asbytes=True) if kind == "zstd" else b"",
+    }[kind]
+    for careful in (False, True):
+        assert rows(csv_extract(tmp_path / "file.csv", packed, careful=careful), "name") == [
+            (1, "x"),
+            (2, "y"),
+        ]
+
+
+def test_a_truncated_gzip_gives_what_it_holds_and_says_where_it_broke(tmp_path: Path) -> None:
+    body = b"id,name\n" + b"".join(b"%d,%032x\n" % (n, n * 7919**5) for n in range(60_000))
+    whole = gzip.compress(body)
+    extract = csv_extract(tmp_path / "t.csv.gz", whole[: len(whole) // 2])
+    landed = extract.frame.select(pl.len()).collect().item()
+    assert 10_000 < landed < 60_000
+    reasons = [rule for rules in extract.rejects["_broken_rules"].to_list() for rule in rules]
+    assert any(reason.startswith("truncated") for reason in reasons)
+
+
+def test_empty_and_header_only_files_are_no_error(tmp_path: Path) -> None:
+    for content in (b"", b"\n", b"id,name\n"):
+        extract = csv_extract(tmp_path / "e.csv", content)
+        assert extract.frame.collect().is_empty()
+        assert extract.rejects.is_empty()
+
+
+def test_a_file_without_header_takes_declared_columns(tmp_path: Path) -> None:
+    extract = csv_extract(
+        tmp_path / "h.csv", b"1;x\n2;y\n", header=False, columns=("id", "name"), delimiter=";"
+    )
+    assert rows(extract, "id", "name") == [(1, "1", "x"), (2, "2", "y")]
+
+
+def test_column_names_become_valid_unique_and_stable() -> None:
+    raw = ["Flight No.", "größe", "", "id", "ID", "2nd", "_batch_id", "a b", "ok_1"]
+    expected = ["Flight_No", "grosse", "column_3", "id", "ID_2", "_2nd", "source_batch_id", "a_b", "ok_1"]
+    assert clean_names(raw) == expected
+    assert clean_names(clean_names(raw)) == expected
+
+
+def test_json_lines_keep_every_value_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a":1,"b":{"x":[1,2]}}\n{"a":"one","New Key":true}\n')
+    frame = read_json([local(path)], tmp_path, array=False, careful=False).frame.collect()
+    assert frame["a"].to_list() == ["1", "one"]
+    assert json.loads(frame["b"][0]) == {"x": [1, 2]}
+    assert frame["New_Key"].to_list() == [None, "true"]
+
+
+def test_broken_json_lines_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "b.jsonl"
+    path.write_text('{"a":1}\n{"a":\n[1]\n\n{"a":2}\n')
+    extract = read_json([local(path)], tmp_path, array=False, careful=True)
+    assert extract.frame.collect()["a"].to_list() == ["1", "2"]
+    assert extract.rejects["_source_position"].to_list() == ["line 2", "line 3"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_json_array_is_read_object_by_object(tmp_path: Path, indent: int | None, compress: bool) -> None:
+    text = json.dumps([{"id": 1, "note": "two\nlines"}, {"id": 2, "tags": ["x"]}], indent=indent).encode()
+    path = tmp_path / ("a.json.gz" if compress else "a.json")
+    path.write_bytes(gzip.compress(text) if compress else text)
+    frame = read_json([local(path)], tmp_path / "spool", array=True, careful=False).frame.collect()
+    assert frame.select("id", "note", "_source_row").rows() == [("1", "two\nlines", 1), ("2", None, 2)]
+
+
+def test_a_broken_json_array_is_one_reject(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"id": 1}, {"id":')
+    extract = read_json([local(path)], tmp_path / "spool", array=True, careful=False)
+    assert extract.frame.collect().is_empty()
+    assert extract.rejects.height == 1
+
+
+def test_a_parquet_with_a_broken_footer_does_not_stop_the_others(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.parquet", tmp_path / "bad.parquet"
+    pl.DataFrame({"id": [1, 2]}).write_parquet(good)
+    bad.write_bytes(good.read_bytes()[:-6])
+    extract = read_parquet([local(good), local(bad)], careful=False)
+    assert rows(extract, "id") == [(1, 1), (2, 2)]
+    assert extract.rejects["_source_file"].to_list() == [str(bad)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("*.csv", "a.csv", True),
+        ("*.csv", "a.csv.gz", True),
+        ("*.csv", "sub/a.csv", False),
+        ("**/*.csv", "a.csv", True),
+        ("**/*.csv", "x/y/a.csv.zst", True),
+        ("2024-0[1-3]/?.json", "2024-02/a.json", True),
+        ("2024-0[1-3]/?.json", "2024-04/a.json", False),
+        ("a.csv", "a.csv.bak", False),
+    ],
+)
+def test_globs_match_as_people_expect(pattern: str, path: str, matches: bool) -> None:
+    import re
+
+    assert bool(re.fullmatch(glob_regex(pattern), path)) is matches
+
+
+def test_a_glob_is_split_at_its_first_wildcard() -> None:
+    assert split_glob("/data/in/2024-*/x.csv") == ("/data/in", "2024-*/x.csv")
+    assert split_glob("s3://bucket/in/**/*.csv") == ("s3://bucket/in", "**/*.csv")
+    assert split_glob("/data/one.csv") == ("/data", "one.csv")

@@ -1,0 +1,177 @@
+"""One Delta table: commits, conflicts, statistics, DuckDB sources."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import deltalake
+import duckdb
+import polars as pl
+import pytest
+
+from lakehouse.errors import CommitConflict, StorageError, TableNotFound
+from lakehouse.storage import Lake, Table, duckdb_source
+
+FRAME = pl.DataFrame({"id": [1, 2, 3], "name": ["a", "b", None]})
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Lake(str(tmp_path / "lake")).table("silver", "things")
+
+
+def create(table: Table, frame: pl.DataFrame = FRAME, batch: int = 1) -> None:
+    table.create(
+        frame.schema, add=table.stage(frame.lazy()), txns={"silver/things": batch}, metadata={"n": batch}
+    )
+
+
+def test_staged_rows_are_invisible_until_the_commit(table: Table) -> None:
+    create(table)
+    staged = table.stage(FRAME.lazy())
+    assert table.snapshot().num_rows() == 3
+    table.snapshot().commit(add=staged)
+    assert table.snapshot().num_rows() == 6
+
+
+def test_another_reader_sees_what_was_committed(table: Table) -> None:
+    create(table)
+    assert deltalake.DeltaTable(table.uri).to_pyarrow_table().to_pydict() == FRAME.to_dict(as_series=False)
+    assert deltalake.DeltaTable(table.uri).transaction_version("silver/things") == 1
+
+
+def test_a_commit_through_a_stale_handle_is_refused_when_the_transaction_is_taken(table: Table) -> None:
+    create(table)
+    first, second = table.snapshot(), table.snapshot()
+    staged = table.stage(FRAME.lazy())
+    first.commit(add=staged, txns={"silver/things": 2})
+    with pytest.raises(CommitConflict):
+        second.commit(add=table.stage(FRAME.lazy()), txns={"silver/things": 2})
+    assert table.snapshot().num_rows() == 6
+
+
+def test_two_creators_at_once_make_one_table(table: Table) -> None:
+    create(table)
+    with pytest.raises(CommitConflict):
+        create(table)
+    assert table.snapshot().num_rows() == 3
+
+
+def test_removing_and_adding_is_one_version(table: Table) -> None:
+    create(table)
+    snapshot = table.snapshot()
+    old = snapshot.files()["path"].to_list()
+    version = snapshot.commit(add=table.stage(pl.LazyFrame({"id": [9], "name": ["z"]})), remove=old)
+    assert version == 1
+    assert table.snapshot(1).scan().collect()["id"].to_list() == [9]
+    assert table.snapshot(0).scan().collect()["id"].to_list() == [1, 2, 3]
+
+
+def test_metadata_comes_back_from_the_history(table: Table) -> None:
+    create(table)
+    table.snapshot().commit(add=table.stage(FRAME.lazy()), metadata={"stage": "silver", "rows_in": 3})
+    newest, oldest = table.snapshot().history()
+    assert (newest.version, newest.metadata) == (1, {"stage": "silver", "rows_in": 3})
+    assert oldest.metadata == {"n": 1}
+
+
+def test_a_missing_table_is_told_from_an_unreadable_one(table: Table) -> None:
+    with pytest.raises(TableNotFound):
+        table.snapshot()
+    create(table)
+    log = Path(table.uri, "_delta_log", "00000000000000000000.json")
+    log.write_text("this is not a Delta log\n")
+    with pytest.raises(StorageError) as error:
+        table.snapshot()
+    assert not isinstance(error.value, TableNotFound)
+
+
+def test_a_version_that_never_was_is_not_found(table: Table) -> None:
+    create(table)
+    with pytest.raises(TableNotFound, match="no version 7"):
+        table.snapshot(7)
+
+
+def test_added_columns_read_as_null_in_old_files(table: Table) -> None:
+    create(table)
+    snapshot = table.snapshot().add_columns({"colour": pl.String()})
+    snapshot.commit(add=table.stage(FRAME.with_columns(colour=pl.lit("red")).lazy()))
+    rows = table.snapshot().scan().collect()
+    assert rows["colour"].null_count() == 3
+    connection = duckdb.connect()
+    counted = connection.execute(
+        f"SELECT count(*), count(colour) FROM {duckdb_source(table.snapshot())}"
+    ).fetchone()
+    assert counted == (6, 3)
+
+
+def test_an_empty_table_is_a_typed_empty_relation(table: Table) -> None:
+    table.create({"id": pl.Int64(), "at": pl.Datetime("us", "UTC")})
+    relation = duckdb.connect().sql(f"SELECT * FROM {duckdb_source(table.snapshot())}")
+    assert relation.columns == ["id", "at"]
+    assert [str(kind) for kind in relation.types] == ["BIGINT", "TIMESTAMP WITH TIME ZONE"]
+    assert relation.fetchall() == []
+
+
+def test_an_empty_frame_stages_no_file(table: Table) -> None:
+    assert table.stage(FRAME.lazy().filter(pl.col("id") > 99)) == []
+
+
+def test_statistics_never_hide_a_row(table: Table) -> None:
+    """Bounds of texts and timestamps are cut; a file must still be found by its extreme values."""
+    longest = "z" * 60
+    instant = datetime(2024, 1, 1, 0, 0, 0, 999_999, tzinfo=UTC)
+    frame = pl.DataFrame({"text": ["a", longest], "at": [instant, instant]}).cast(
+        {"at": pl.Datetime("us", "UTC")}
+    )
+    create(table, frame)
+    snapshot = table.snapshot()
+    assert snapshot.files_in_range("text", longest, longest) == snapshot.uris()
+    assert (
+        snapshot.files_in_range("text", "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz~", "~") == snapshot.uris()
+    )
+    assert deltalake.DeltaTable(table.uri).to_pyarrow_table(filters=[("at", "=", instant)]).num_rows == 2
+    assert pl.scan_delta(table.uri).filter(pl.col("text") == longest).collect().height == 1
+
+
+def test_statistics_rule_out_files_that_cannot_match(table: Table) -> None:
+    create(table)
+    table.snapshot().commit(add=table.stage(pl.LazyFrame({"id": [100, 200], "name": ["x", "y"]})))
+    assert len(table.snapshot().files_in_range("id", 150, 160)) == 1
+    assert table.snapshot().files_in_range("id", 300, 400) == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "stored"),
+    [
+        (pl.UInt32(), 4_000_000_000, 4_000_000_000),
+        (pl.UInt64(), 2**64 - 1, 2**64 - 1),
+        (pl.Categorical(), "a", "a"),
+        (
+            pl.Datetime("ns", "Europe/Berlin"),
+            datetime(2024, 7, 1, tzinfo=UTC),
+            datetime(2024, 7, 1, tzinfo=UTC),
+        ),
+    ],
+)
+def test_types_that_delta_lacks_are_widened_without_loss(
+    table: Table, dtype: pl.DataType, value: object, stored: object
+) -> None:
+    create(table, pl.DataFrame({"x": [value]}, schema={"x": dtype}))
+    assert table.snapshot().scan().collect()["x"].to_list() == [stored]
+
+
+def test_tables_lists_what_has_a_version(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    assert lake.tables("silver") == []
+    create(lake.table("silver", "things"))
+    lake.table("silver", "staged_only").stage(FRAME.lazy())
+    assert lake.tables("silver") == ["things"]
+
+
+def test_one_of_many_callers_creates_an_object(tmp_path: Path) -> None:
+    objects = Lake(str(tmp_path)).objects
+    assert [objects.put_if_absent("lock", b"x") for _ in range(3)] == [True, False, False]
+    assert objects.read("lock") == b"x"
+    assert objects.read("nothing") is None
