@@ -132,6 +132,7 @@ _SILVER_COLUMNS = {
     "_rescued": "JSON of values that the table has no column for",
     "valid_from_utc": "Start of the time in which this version of the row held (UTC, inclusive)",
     "valid_to_utc": "End of that time (UTC, exclusive); null while it holds",
+    "_observed_at_utc": "Instants at which this version of the row was seen (UTC)",
     "is_current": "True for the version that holds now",
 }
 
@@ -186,12 +187,39 @@ def _write_view(connection: Any, view: _View) -> None:
 def _column(name: str, dtype: pl.DataType) -> str:
     """Instants become plain UTC timestamps: every client shows them alike, whatever its time zone or packages.
 
-    ``epoch_us`` and ``make_timestamp`` are DuckDB's core; ``AT TIME ZONE`` needs an extension and took ten times as long.
+    ``epoch_us`` and ``make_timestamp`` are DuckDB's core; ``AT TIME ZONE`` needs an extension and took ten times as
+    long. Older releases understand the list comprehension, too.
     """
     quoted = quote_identifier(name)
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone:
-        return f"make_timestamp(epoch_us(t.{quoted})) AS {quoted}"
-    return f"t.{quoted}"
+    return f"{_plain(f't.{quoted}', dtype)} AS {quoted}" if _has_instant(dtype) else f"t.{quoted}"
+
+
+def _plain(expression: str, dtype: pl.DataType, depth: int = 0) -> str:
+    if not _has_instant(dtype):
+        return expression
+    if isinstance(dtype, pl.List):
+        item = f"item{depth}"
+        return f"[{_plain(item, _instance(dtype.inner), depth + 1)} FOR {item} IN {expression}]"
+    if isinstance(dtype, pl.Struct):
+        parts = [
+            f"{quoted} := {_plain(f'{expression}.{quoted}', _instance(field.dtype), depth)}"
+            for field in dtype.fields
+            for quoted in [quote_identifier(field.name)]
+        ]
+        return f"CASE WHEN {expression} IS NULL THEN NULL ELSE struct_pack({', '.join(parts)}) END"
+    return f"make_timestamp(epoch_us({expression}))"
+
+
+def _has_instant(dtype: pl.DataType) -> bool:
+    if isinstance(dtype, pl.List):
+        return _has_instant(_instance(dtype.inner))
+    if isinstance(dtype, pl.Struct):
+        return any(_has_instant(_instance(field.dtype)) for field in dtype.fields)
+    return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
+
+
+def _instance(dtype: Any) -> pl.DataType:
+    return dtype() if isinstance(dtype, type) else dtype  # type: ignore[no-any-return]
 
 
 def _naive(iso: str | None) -> datetime | None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -17,10 +18,8 @@ from lakehouse.gold import catalog
 from lakehouse.gold.query import connect_read_only, query
 from tests.gold.conftest import Workshop, order
 
-#: Folder with other releases, one a subfolder: <folder>/<version>/duckdb. ``make test`` fills it.
-OTHER_RELEASES = Path(
-    os.environ.get("TEST_OTHER_DUCKDB", Path(__file__).parents[2] / ".cache" / "other-duckdb")
-)
+#: Folder with other releases, one a subfolder: <folder>/<version>/duckdb. ``make setup`` fills it.
+OTHER_RELEASES = Path(__file__).parents[2] / ".make" / "other-duckdb"
 RELEASES = ("1.1.3", "1.4.4")
 OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 YML = """
@@ -51,6 +50,20 @@ def test_gold_is_in_main_and_silver_in_silver_with_plain_utc_timestamps(daily: W
         str(query(daily.settings, "select min(placed_at_utc) from silver.orders").item())
         == "2024-01-01 12:00:00"
     )
+
+
+def test_instants_within_lists_and_structs_are_plain_too(shop: Workshop) -> None:
+    instant = datetime(2024, 1, 1, 10, tzinfo=UTC)
+    shop.land(
+        [{"seen": [instant, None], "span": {"from": instant, "deep": [{"at": instant, "n": 1}]}}],
+        table="customers",
+    )
+    shop.write("models/staging/stg_customers.sql", "select * from {{ source('silver', 'customers') }}")
+    shop.mart("customers", "select count(*) as n from {{ ref('stg_customers') }}")
+    shop.publish()
+    naive = instant.replace(tzinfo=None)
+    found = query(shop.settings, "select seen, span from silver.customers").rows()
+    assert found == [([naive, None], {"from": naive, "deep": [{"at": naive, "n": 1}]})]
 
 
 def test_every_description_is_a_comment(daily: Workshop) -> None:
@@ -124,7 +137,7 @@ def test_an_attempt_to_write_is_explained(daily: Workshop) -> None:
 
 def test_a_table_that_is_not_there_leads_to_the_list_of_tables(daily: Workshop) -> None:
     daily.publish()
-    with pytest.raises(QueryError, match="lakehouse_info.tables"):
+    with pytest.raises(QueryError, match=r"lakehouse_info\.tables"):
         query(daily.settings, "select * from dialy")
 
 
@@ -166,7 +179,7 @@ def _run(release: Path | None, script: str, *arguments: str) -> subprocess.Compl
 def test_another_release_opens_it_offline_without_extensions(daily: Workshop, version: str) -> None:
     release = OTHER_RELEASES / version
     if not (release / "duckdb").is_dir():
-        pytest.skip(f"DuckDB {version} is not in {OTHER_RELEASES} (make test puts it there)")
+        pytest.skip(f"DuckDB {version} is not in {OTHER_RELEASES} (make setup puts it there)")
     daily.publish()
     done = _run(
         release,

@@ -111,7 +111,7 @@ def test_a_partial_build_is_staged_and_not_published(daily: Workshop) -> None:
 def test_a_version_that_no_finished_build_vouches_for_is_refused(daily: Workshop) -> None:
     result = daily.build_well()
     daily.lake.objects.remove_tree("ops/checks")
-    with pytest.raises(PublishBlocked, match="no finished build vouches for gold.daily"):
+    with pytest.raises(PublishBlocked, match=r"no finished build vouches for gold\.daily"):
         daily.publish(result)
 
 
