@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -159,7 +160,7 @@ class Objects:
             return open(Path(self.root, path), "rb")
         import obstore
 
-        return obstore.open_reader(self._store, path, buffer_size=256 << 10)
+        return _RemoteFile(obstore.open_reader(self._store, path, buffer_size=256 << 10))
 
     def remove_tree(self, prefix: str) -> None:
         """Remove everything below ``prefix``."""
@@ -168,3 +169,34 @@ class Objects:
             return
         for info in list(self.list(prefix)):
             self.delete(info.path)
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote object as an ordinary Python file: the store's own reader is no context manager and gives no bytes."""
+
+    def __init__(self, reader: Any) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._reader.seek(offset, whence)
+        return int(self._reader.tell())
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data = bytes(self._reader.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._reader.close()
+        super().close()
