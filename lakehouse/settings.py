@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
 from lakehouse import validation
 from lakehouse.errors import SettingsError
@@ -156,6 +157,11 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         return Settings(**overrides)
+    except UnreadableSetting as error:
+        raise SettingsError(
+            f"{error}: write it as JSON, for example LAKEHOUSE_STORAGE_OPTIONS='{{\"AWS_REGION\": \"eu-central-1\"}}'",
+            hint="see docs/settings.md, then correct the variable",
+        ) from error
     except ValidationError as error:
         lines = []
         for issue in error.errors():

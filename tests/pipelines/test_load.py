@@ -1,0 +1,75 @@
+"""Declarations: what is right loads, what is wrong is found with file, line and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lakehouse.errors import DeclarationError
+from lakehouse.pipelines import find_problems, load_pipelines
+from lakehouse.settings import Settings, load_settings
+
+GOOD = """\
+type: lakehouse.defs.component.PipelineComponent
+attributes:
+  name: {name}
+  description: Airlines.
+  source:
+    kind: files
+    path: airlines/*.csv
+    format: csv
+  contract: lakehouse.contracts.airlines.Airlines
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(pipelines_dir=str(tmp_path))
+
+
+def declare(settings: Settings, text: str, folder: str = "a") -> None:
+    path = Path(settings.pipelines_dir, folder, "defs.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
+def test_the_projects_own_declarations_are_right() -> None:
+    settings = load_settings()
+    assert find_problems(settings) == []
+    assert {"flights", "weather", "planes", "airports", "airlines"} <= set(load_pipelines(settings))
+
+
+def test_several_documents_in_one_file_are_several_pipelines(settings: Settings) -> None:
+    declare(settings, GOOD.format(name="one") + "---\n" + GOOD.format(name="two"))
+    assert list(load_pipelines(settings)) == ["one", "two"]
+
+
+def test_every_problem_is_found_not_only_the_first(settings: Settings) -> None:
+    declare(settings, GOOD.format(name="bad-name").replace("format: csv", "format: xls"), "a")
+    declare(settings, "type: [\n", "b")
+    problems = [str(problem) for problem in find_problems(settings)]
+    assert len(problems) == 3
+    assert any("a/defs.yaml:3: name:" in problem for problem in problems)
+    assert any("a/defs.yaml:8: source.format: is 'xls'" in problem for problem in problems)
+    assert any("b/defs.yaml" in problem and "not valid YAML" in problem for problem in problems)
+
+
+def test_a_misspelt_option_is_an_error_with_a_suggestion(settings: Settings) -> None:
+    declare(settings, GOOD.format(name="ok").replace("format: csv", "format: csv\n    null_marker: [NA]"))
+    (problem,) = find_problems(settings)
+    assert problem.field == "source.null_marker"
+    assert "did you mean null_markers?" in problem.message
+
+
+def test_names_are_unique_whatever_their_case(settings: Settings) -> None:
+    declare(settings, GOOD.format(name="orders"), "a")
+    declare(settings, GOOD.format(name="Orders"), "b")
+    with pytest.raises(DeclarationError, match="names are unique"):
+        load_pipelines(settings)
+
+
+def test_a_key_that_the_contract_lacks_is_found_before_any_run(settings: Settings, tmp_path: Path) -> None:
+    declare(settings, GOOD.format(name="x") + "  checks:\n    references: [{columns: [carier], to: x}]\n")
+    (problem,) = [p for p in find_problems(settings) if "carier" in p.message][:1]
+    assert "did you mean carrier?" in problem.message
