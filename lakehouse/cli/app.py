@@ -68,9 +68,9 @@ def _global(
 
 
 def _register() -> None:
-    from lakehouse.cli import demo, doctor, new, quarantine, query, run, status, up, validate
+    from lakehouse.cli import demo, doctor, new, quarantine, query, reconcile, run, status, up, validate
 
-    for module in (demo, run, status, query, quarantine, new, validate, doctor, up):
+    for module in (demo, run, status, query, quarantine, reconcile, new, validate, doctor, up):
         module.register(app)
 
 

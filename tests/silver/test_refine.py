@@ -2,94 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import pandera.polars as pa
 import polars as pl
 import pytest
 
-from lakehouse.bronze import ingest
-from lakehouse.contracts import Contract
 from lakehouse.errors import ConservationError, ContractError
-from lakehouse.pipelines import Pipeline, PipelineSpec
-from lakehouse.results import StageResult
-from lakehouse.settings import load_settings
 from lakehouse.silver import refine
-from lakehouse.storage import Lake
-
-
-class Orders(Contract):
-    """One row per order."""
-
-    id: pl.Int64 = pa.Field(description="Number.")
-    amount: pl.Float64 = pa.Field(ge=0, description="Euros.")
-    note: pl.String = pa.Field(nullable=True, description="Free text.")
-    seq: pl.Int64 = pa.Field(nullable=True, description="Version.")
-
-    class Config:
-        unique = ["id"]
-
-
-class Bench:
-    """A lake of its own with one CSV pipeline under the contract above."""
-
-    def __init__(self, root: Path, mode: str = "append", transform: Any = None, **silver: Any) -> None:
-        module = ModuleType("orders_of_test")
-        module.Orders, module.transform = Orders, transform  # type: ignore[attr-defined]
-        sys.modules["orders_of_test"] = module
-        self.settings = load_settings(root=str(root))
-        self.lake = Lake.from_settings(self.settings)
-        spec: dict[str, Any] = {
-            "name": "orders",
-            "description": "Orders.",
-            "source": {"kind": "files", "path": "orders/*.csv", "format": "csv", "null_markers": ["NA"]},
-            "contract": "orders_of_test.Orders",
-            "silver": {"mode": mode, **silver},
-        }
-        if transform:
-            spec["transform"] = "orders_of_test.transform"
-        self.pipeline = Pipeline(PipelineSpec.model_validate(spec), "defs.yaml")
-        self.files = 0
-
-    def arrive(self, *rows: str, header: str = "id,amount,note,seq") -> StageResult:
-        self.files += 1
-        path = Path(self.settings.landing, "orders", f"{self.files:03d}.csv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join([header, *rows]) + "\n")
-        ingest(self.lake, self.settings, self.pipeline)
-        return refine(self.lake, self.settings, self.pipeline)
-
-    def rows(self, *columns: str) -> list[tuple[Any, ...]]:
-        return (
-            self.lake.table("silver", "orders")
-            .snapshot()
-            .scan()
-            .select(columns)
-            .sort(columns)
-            .collect()
-            .rows()
-        )
-
-    def refused(self) -> list[tuple[Any, ...]]:
-        frame = self.lake.table("quarantine", "orders").snapshot().scan().collect()
-        return frame.select("_broken_rules", "_raw", "_source_row").sort("_source_row").rows()
+from tests.lakes import OrdersLake
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "lake")
+def bench(tmp_path: Path) -> OrdersLake:
+    return OrdersLake(tmp_path / "lake")
 
 
-def test_text_becomes_typed_and_null_markers_become_null(bench: Bench) -> None:
+def test_text_becomes_typed_and_null_markers_become_null(bench: OrdersLake) -> None:
     result = bench.arrive("007,1.50,NA,", "8, 2 ,hello,3")
     assert result.accepted == 2
     assert bench.rows("id", "amount", "note", "seq") == [(7, 1.5, None, None), (8, 2.0, "hello", 3)]
 
 
-def test_refused_rows_are_kept_whole_with_every_rule_they_broke(bench: Bench) -> None:
+def test_refused_rows_are_kept_whole_with_every_rule_they_broke(bench: OrdersLake) -> None:
     result = bench.arrive("1,-5,x,1", "two,abc,y,1", "3,9,z,1")
     assert (result.rows_in, result.accepted, result.quarantined) == (3, 1, 2)
     (first_rules, first_raw, _), (second_rules, second_raw, _) = bench.refused()
@@ -100,21 +35,21 @@ def test_refused_rows_are_kept_whole_with_every_rule_they_broke(bench: Bench) ->
     assert bench.rows("id") == [(3,)]
 
 
-def test_a_second_run_with_nothing_new_commits_nothing(bench: Bench) -> None:
+def test_a_second_run_with_nothing_new_commits_nothing(bench: OrdersLake) -> None:
     bench.arrive("1,1,x,1")
     before = bench.lake.table("silver", "orders").snapshot().version
     assert not refine(bench.lake, bench.settings, bench.pipeline).committed
     assert bench.lake.table("silver", "orders").snapshot().version == before
 
 
-def test_append_keeps_the_first_row_of_a_key(bench: Bench) -> None:
+def test_append_keeps_the_first_row_of_a_key(bench: OrdersLake) -> None:
     assert bench.arrive("1,1,first,", "1,2,again,").deduplicated == 1
     assert bench.arrive("1,3,later,", "2,4,new,").deduplicated == 1
     assert bench.rows("id", "note") == [(1, "first"), (2, "new")]
 
 
 def test_upsert_keeps_the_latest_row_by_arrival(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "lake", "upsert")
+    bench = OrdersLake(tmp_path / "lake", "upsert")
     assert bench.arrive("1,1,a,", "1,2,b,", "2,1,x,").superseded == 1
     result = bench.arrive("1,3,c,", "2,1,x,")
     assert (result.accepted, result.deduplicated) == (1, 1)
@@ -122,7 +57,7 @@ def test_upsert_keeps_the_latest_row_by_arrival(tmp_path: Path) -> None:
 
 
 def test_upsert_refuses_to_go_back_in_time(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "lake", "upsert", sequence_by="seq")
+    bench = OrdersLake(tmp_path / "lake", "upsert", sequence_by="seq")
     bench.arrive("1,5,new,10")
     result = bench.arrive("1,4,old,9")
     assert (result.accepted, result.late) == (0, 1)
@@ -130,7 +65,7 @@ def test_upsert_refuses_to_go_back_in_time(tmp_path: Path) -> None:
 
 
 def test_a_deleted_row_is_not_raised_again_by_an_older_one(tmp_path: Path) -> None:
-    bench = Bench(
+    bench = OrdersLake(
         tmp_path / "lake", "upsert", sequence_by="seq", delete_when={"column": "note", "value": "D"}
     )
     bench.arrive("1,5,alive,1")
@@ -140,7 +75,7 @@ def test_a_deleted_row_is_not_raised_again_by_an_older_one(tmp_path: Path) -> No
 
 
 def test_history_keeps_every_version_with_its_time(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "lake", "history", sequence_by="seq")
+    bench = OrdersLake(tmp_path / "lake", "history", sequence_by="seq")
     bench.arrive("1,5,a,1000000", "1,5,a,2000000")
     bench.arrive("1,5,c,4000000")
     bench.arrive("1,5,b,3000000")
@@ -151,7 +86,7 @@ def test_history_keeps_every_version_with_its_time(tmp_path: Path) -> None:
 
 
 def test_only_files_with_touched_keys_are_rewritten(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "lake", "upsert")
+    bench = OrdersLake(tmp_path / "lake", "upsert")
     bench.arrive(*(f"{n},1,x," for n in range(100)))
     first = set(bench.lake.table("silver", "orders").snapshot().uris())
     bench.arrive(*(f"{n},1,x," for n in range(1000, 1100)))
@@ -160,14 +95,14 @@ def test_only_files_with_touched_keys_are_rewritten(tmp_path: Path) -> None:
     assert len(bench.rows("id")) == 200
 
 
-def test_a_missing_required_column_refuses_the_rows_not_the_run(bench: Bench) -> None:
+def test_a_missing_required_column_refuses_the_rows_not_the_run(bench: OrdersLake) -> None:
     result = bench.arrive("1,x", header="id,note")
     assert (result.accepted, result.quarantined) == (0, 1)
     assert bench.refused()[0][0] == ["not_null(amount)"]
 
 
 def test_a_transform_that_loses_rows_commits_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "lake", transform=lambda frame: frame.filter(pl.col("id") > 1))
+    bench = OrdersLake(tmp_path / "lake", transform=lambda frame: frame.filter(pl.col("id") > 1))
     with pytest.raises(ConservationError, match="2 rows in, 1 accounted"):
         bench.arrive("1,1,x,", "2,1,x,")
     assert not bench.lake.table("silver", "orders").exists()
@@ -178,7 +113,7 @@ def test_a_transform_that_fails_is_named(tmp_path: Path) -> None:
         raise KeyError("colour")
 
     with pytest.raises(ContractError, match=r"orders_of_test\.transform failed: KeyError: 'colour'"):
-        Bench(tmp_path / "lake", transform=transform).arrive("1,1,x,")
+        OrdersLake(tmp_path / "lake", transform=transform).arrive("1,1,x,")
 
 
 def test_a_batch_larger_than_memory_allows_gives_the_same_table(tmp_path: Path) -> None:
@@ -186,7 +121,7 @@ def test_a_batch_larger_than_memory_allows_gives_the_same_table(tmp_path: Path) 
     rows = [f"{n % 60_000},{n % 7},x,{n}" for n in range(100_000)]
     tables = []
     for limit in ("4GiB", "1B"):
-        bench = Bench(tmp_path / limit, "upsert", sequence_by="seq")
+        bench = OrdersLake(tmp_path / limit, "upsert", sequence_by="seq")
         bench.settings = bench.settings.model_copy(update={"memory_limit": limit})
         result = bench.arrive(*rows)
         assert (result.accepted, result.superseded) == (60_000, 40_000)
@@ -195,7 +130,7 @@ def test_a_batch_larger_than_memory_allows_gives_the_same_table(tmp_path: Path) 
 
 
 def test_refused_rows_of_a_lost_commit_are_not_kept_twice(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: OrdersLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quarantine commit is done, the data commit is lost, and more has arrived before the next run."""
     bench.arrive("1,1,x,")
