@@ -20,6 +20,10 @@ VALID_FROM = "valid_from_utc"
 VALID_TO = "valid_to_utc"
 IS_CURRENT = "is_current"
 
+#: True for a silver row whose key was deleted at the source: it stays, so that an older row that comes later does
+#: not raise it again; gold and the catalog do not show it.
+IS_DELETED = "_is_deleted"
+
 #: Key of our JSON document in a Delta commit's metadata.
 COMMIT_KEY = "lakehouse"
 

@@ -13,8 +13,6 @@ import polars as pl
 from lakehouse import names
 from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, SEQUENCE
 
-#: A deleted row leaves its key and time behind, so that an older row that comes later does not raise it again.
-IS_DELETED = "_is_deleted"
 #: Instants at which a version of a history row was seen. A late row between two of them splits the version.
 OBSERVED_AT = "_observed_at_utc"
 
@@ -56,7 +54,8 @@ def merge_upsert(
     """Latest row of each key wins: by ``sequence_by`` (ties: by content), else by arrival.
 
     Counted as: *deduplicated* a change equal to one taken or to what the table has; *superseded* an older
-    change of a key beside a newer one in the same batch; *late* a change older than what the table has.
+    change of a key beside a newer one in the same batch; *late* a change older than what the table has
+    (by arrival only where ``existing`` says how its rows arrived).
     """
     everything = changes.height
     distinct = changes.sort(ARRIVAL_ORDER).unique([*key, *content], keep="last", maintain_order=True)
@@ -67,7 +66,9 @@ def merge_upsert(
         order = list(ARRIVAL_ORDER)
     newest = distinct.sort(order, nulls_last=False).unique(key, keep="last", maintain_order=True)
     superseded = distinct.height - newest.height
-    before = existing.select([*key, *(pl.col(c).alias(f"__old_{c}") for c in content)])
+    by_arrival = not sequence_by and set(ARRIVAL_ORDER) <= set(existing.columns)
+    compared = dict.fromkeys([*content, *(ARRIVAL_ORDER if by_arrival else ())])
+    before = existing.select([*key, *(pl.col(c).alias(f"__old_{c}") for c in compared)])
     before = before.with_columns(__known=pl.lit(True))
     pairs = newest.join(before, on=key, how="left")
     known = pl.col("__known").fill_null(False)
@@ -75,6 +76,8 @@ def merge_upsert(
     late = pl.lit(False)
     if sequence_by:
         late = known & ~same & _is_older(sequence_by, content)
+    elif by_arrival:
+        late = known & ~same & _arrived_before()
     judged = pairs.with_columns(__same=same, __late=late)
     taken = judged.filter(~pl.col("__same") & ~pl.col("__late"))
     late_count = int(judged["__late"].sum())
@@ -113,6 +116,15 @@ def _is_older(sequence_by: Sequence[str], content: Sequence[str]) -> pl.Expr:
     return older
 
 
+def _arrived_before() -> pl.Expr:
+    """True where the change arrived before the row that the table has: it was held back meanwhile."""
+    older = pl.lit(False)
+    for column in reversed(ARRIVAL_ORDER):
+        mine, theirs = pl.col(column), pl.col(f"__old_{column}")
+        older = (mine < theirs) | ((mine == theirs) & older)
+    return older.fill_null(False)
+
+
 def merge_history(
     changes: pl.DataFrame, existing: pl.DataFrame, key: Sequence[str], content: Sequence[str]
 ) -> Merged:
@@ -148,7 +160,7 @@ def merge_history(
         pl.col(SEQUENCE).first().alias(names.VALID_FROM),
     )
     following = pl.col(names.VALID_FROM).shift(-1).over(key)
-    deleted = pl.col(IS_DELETED) if IS_DELETED in columns else pl.lit(False)
+    deleted = pl.col(names.IS_DELETED) if names.IS_DELETED in columns else pl.lit(False)
     versions = versions.with_columns(following.alias(names.VALID_TO)).with_columns(
         (pl.col(names.VALID_TO).is_null() & ~deleted).alias(names.IS_CURRENT)
     )

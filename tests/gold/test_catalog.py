@@ -266,3 +266,15 @@ def test_a_hundred_comments_and_views_open_fast(shop: Workshop) -> None:
         assert database.execute(
             "select count(*) from duckdb_views() where not internal and schema_name = 'main'"
         ).fetchone() == (30,)
+
+
+def test_rows_deleted_at_the_source_are_shown_nowhere(tmp_path: Path) -> None:
+    from lakehouse.gold.relations import source_of
+    from tests.lakes import OrdersLake
+
+    orders = OrdersLake(tmp_path / "lake", "upsert", sequence_by="seq", delete_when={"column": "note", "value": "D"})
+    orders.arrive("1,5,alive,1", "2,5,gone,1")
+    orders.arrive("2,5,D,2")
+    snapshot = orders.lake.table("silver", "orders").snapshot()
+    assert snapshot.num_rows() == 2
+    assert duckdb.sql(f"SELECT id FROM {source_of(snapshot)}").fetchall() == [(1,)]

@@ -13,7 +13,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.silver.merge import IS_DELETED, OBSERVED_AT, Merged, merge_history, merge_upsert
+from lakehouse.names import IS_DELETED
+from lakehouse.silver.merge import OBSERVED_AT, Merged, merge_history, merge_upsert
 from lakehouse.silver.prepare import FILE_ORDER, SEQUENCE
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
