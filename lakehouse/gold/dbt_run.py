@@ -173,7 +173,8 @@ def _write_profile(settings: Settings, path: Path, session: str) -> None:
             "threads": settings.thread_count,
             "temp_directory": str(Path(settings.state_dir, "duckdb_spill")),
             "autoinstall_known_extensions": "false",
-            "preserve_insertion_order": "false",
+            # As they come: rows that silver or a model keeps together stay together, and files prune well.
+            "preserve_insertion_order": "true",
         },
         "plugins": [{"module": PLUGIN_MODULE, "alias": PLUGIN_ALIAS, "config": {"session": session}}],
     }

@@ -230,7 +230,8 @@ def _outcome(test: TestResult, table: str, version: int) -> CheckOutcome:
         layer="gold",
         table=table,
         version=version,
-        check=test.name,
+        # A unit test may be called like a data test of its model: neither may hide the other.
+        check=f"unit_{test.name}" if test.kind == "unit" else test.name,
         passed=test.passed,
         # dbt says "warn" for what a test's own thresholds forgive: that blocks nothing.
         blocking=test.blocks or (test.passed and severity == "error"),

@@ -17,9 +17,13 @@ import polars as pl
 
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.relations import view_sql
+from lakehouse.gold.row_checks import check_constraints, check_inside, check_keys
 from lakehouse.gold.session import BuildSession, WritePlan, Written
 from lakehouse.gold.types import delta_columns
 from lakehouse.storage import Snapshot, StagedFile, Table, duckdb_type, quote_identifier, quote_literal
+
+#: An incremental build folds files below a quarter of the target size together when it finds this many.
+MAX_SMALL_FILES = 32
 
 
 @dataclass
@@ -53,7 +57,7 @@ def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
             )
         new_files = _copy(session, cursor, table, sql)
         new_rows = _parquet(table, new_files, schema)
-        _check_constraints(cursor, plan, new_rows)
+        check_constraints(cursor, model, new_rows)
         change = _Change("overwrite", list(new_files))
         if plan.base is not None and not incremental:
             change.dropped = set(plan.base.files()["path"])
@@ -75,35 +79,50 @@ def _incremental(
     new_files: list[StagedFile],
     new_rows: str,
 ) -> _Change:
+    """What the strategy does to the base version: old files that hold a replaced row are written again without it."""
     model = plan.model
     if model.strategy == "append":
-        return _Change("append", list(new_files))
-    if model.strategy == "merge":
-        _check_keys(cursor, model.name, model.unique_key, new_rows)
+        replaced = "false"
+    elif model.strategy == "merge":
+        check_keys(cursor, model.name, model.unique_key, new_rows)
         condition = " AND ".join(f"old.{k} = new_rows.{k}" for k in map(quote_identifier, model.unique_key))
         replaced = f"EXISTS (SELECT 1 FROM new_rows WHERE {condition})"
     else:
         replaced = f"coalesce(({model.replace_where}), false)"
-        _check_inside(cursor, model.name, str(model.replace_where), new_rows)
+        check_inside(cursor, model.name, str(model.replace_where), new_rows)
     change = _Change(model.strategy, list(new_files))
-    if not base.uris():
-        return change
-    with_new = f"WITH new_rows AS ({new_rows})"
-    counts = cursor.execute(
-        f"{with_new}, old AS (SELECT * FROM read_parquet({_list(base.uris())}, filename = '__file')), "
-        f"marked AS (SELECT __file, ({replaced}) AS replaced FROM old) "
-        "SELECT __file, count(*) FILTER (WHERE NOT replaced) AS kept FROM marked GROUP BY 1 HAVING bool_or(replaced)"
-    ).fetchall()
+    touched = {} if model.strategy == "append" else _touched(cursor, base, new_rows, replaced)
+    small = _too_many_small_files(base, session.lake.target_file_bytes, ignore=set(touched))
     paths = dict(zip(base.files()["uri"], base.files()["path"], strict=True))
-    change.dropped = {paths[uri] for uri, _ in counts}
-    partly = [uri for uri, kept in counts if kept]
-    if partly:
-        columns = ", ".join(f"old.{quote_identifier(name)}" for name in base.schema())
-        rewrite = (
-            f"{with_new} SELECT {columns} FROM read_parquet({_list(partly)}) AS old WHERE NOT {replaced}"
-        )
-        change.added += _copy(session, cursor, base.table, rewrite)
+    change.dropped = {paths[uri] for uri in (*touched, *small)}
+    columns = ", ".join(f"old.{quote_identifier(name)}" for name in base.schema())
+    # File by file: rows that lie together stay together, and files go on pruning (measured: no slower than at once).
+    for uris in [[uri] for uri, kept in touched.items() if kept] + ([small] if small else []):
+        rest = f"SELECT {columns} FROM read_parquet({_list(uris)}) AS old WHERE NOT {replaced}"
+        # Room to spare, or a file of the target size would come back as one and a bit, and again next time.
+        change.added += _copy(session, cursor, base.table, f"WITH new_rows AS ({new_rows}) {rest}", room=2)
     return change
+
+
+def _touched(cursor: Any, base: Snapshot, new_rows: str, replaced: str) -> dict[str, int]:
+    """URI → rows to keep, of each file that holds at least one replaced row."""
+    if not base.uris():
+        return {}
+    counts = cursor.execute(
+        f"WITH new_rows AS ({new_rows}), "
+        f"old AS (SELECT * FROM read_parquet({_list(base.uris())}, filename = '__file')), "
+        f"marked AS (SELECT __file, ({replaced}) AS replaced FROM old) "
+        "SELECT __file, count(*) FILTER (WHERE NOT replaced) FROM marked GROUP BY 1 HAVING bool_or(replaced)"
+    ).fetchall()
+    return dict(counts)
+
+
+def _too_many_small_files(base: Snapshot, target_bytes: int, ignore: set[str]) -> list[str]:
+    """Small files to fold into one, once there are many: a build an hour leaves 8,760 of them a year otherwise."""
+    files = base.files()
+    small = files.filter(pl.col("size_bytes") < target_bytes // 4)["uri"].to_list()
+    small = [uri for uri in small if uri not in ignore]
+    return small if len(small) >= MAX_SMALL_FILES else []
 
 
 def _commit(
@@ -150,13 +169,13 @@ def _commit(
     )
 
 
-def _copy(session: BuildSession, cursor: Any, table: Table, sql: str) -> list[StagedFile]:
+def _copy(session: BuildSession, cursor: Any, table: Table, sql: str, *, room: int = 1) -> list[StagedFile]:
     """Run the query once, straight into data files of about the target size. No rows give no file."""
     if not table.objects.is_remote:
         Path(table.uri).mkdir(parents=True, exist_ok=True)
     rows = cursor.execute(
         f"COPY (\n{sql.rstrip().rstrip(';')}\n) TO {quote_literal(table.uri)} (FORMAT parquet, COMPRESSION zstd, "
-        f"COMPRESSION_LEVEL {session.lake.compression_level}, FILE_SIZE_BYTES {session.lake.target_file_bytes}, "
+        f"COMPRESSION_LEVEL {session.lake.compression_level}, FILE_SIZE_BYTES {room * session.lake.target_file_bytes}, "
         f"FILENAME_PATTERN 'gold-{uuid.uuid4().hex[:8]}-{{uuid}}', APPEND true, RETURN_STATS true)"
     ).fetchall()
     for path in (row[0] for row in rows if not row[1]):
@@ -181,65 +200,6 @@ def _parquet(table: Table, files: Iterable[StagedFile], schema: dict[str, pl.Dat
 
 def _list(uris: Sequence[str]) -> str:
     return "[" + ", ".join(quote_literal(uri) for uri in uris) + "]"
-
-
-# -- what the new rows must satisfy ----------------------------------------------------------------
-
-
-def _check_constraints(cursor: Any, plan: WritePlan, new_rows: str) -> None:
-    constraints = plan.model.constraints
-    if not constraints:
-        return
-    # As in SQL, a check whose outcome is unknown (a null) holds; not_null never is unknown.
-    counted = ", ".join(f"count(*) FILTER (WHERE NOT ({expression}))" for _, expression in constraints)
-    broken = cursor.execute(f"SELECT {counted} FROM ({new_rows})").fetchone()
-    for (name, expression), count in zip(constraints, broken, strict=True):
-        if count:
-            example = _example(cursor, f"SELECT * FROM ({new_rows}) WHERE NOT ({expression})")
-            raise GoldBuildError(f"model {plan.model.name}: {count:,} rows break {name}, such as {example}")
-
-
-def _check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> None:
-    columns = ", ".join(quote_identifier(column) for column in key)
-    missing = " OR ".join(f"{quote_identifier(column)} IS NULL" for column in key)
-    known = {row[0] for row in cursor.execute(f"DESCRIBE {new_rows}").fetchall()}
-    for column in key:
-        if column not in known:
-            raise GoldBuildError(
-                f"model {model}: unique_key names '{column}', which is not one of its columns"
-            )
-    nulls = cursor.execute(f"SELECT count(*) FROM ({new_rows}) WHERE {missing}").fetchone()[0]
-    if nulls:
-        raise GoldBuildError(
-            f"model {model}: {nulls:,} rows have a null in unique_key ({', '.join(key)}); merge cannot match them"
-        )
-    twice = _example(
-        cursor,
-        f"SELECT {columns}, count(*) AS rows FROM ({new_rows}) GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL",
-    )
-    if twice:
-        raise GoldBuildError(
-            f"model {model}: unique_key ({', '.join(key)}) is not unique in the rows to merge, such as {twice}",
-            hint="make the model return one row per key, or complete unique_key",
-        )
-
-
-def _check_inside(cursor: Any, model: str, predicate: str, new_rows: str) -> None:
-    outside = f"WITH new_rows AS ({new_rows}) SELECT * FROM new_rows WHERE NOT coalesce(({predicate}), false)"
-    count = cursor.execute(f"SELECT count(*) FROM ({outside})").fetchone()[0]
-    if count:
-        raise GoldBuildError(
-            f"model {model}: {count:,} rows lie outside replace_where ({predicate}), such as {_example(cursor, outside)}",
-            hint="select only rows that satisfy the predicate: what lies outside would be doubled by the next build",
-        )
-
-
-def _example(cursor: Any, sql: str) -> str:
-    """The first row as ``column=value, …``; empty when there is none."""
-    found = cursor.execute(f"SELECT * FROM ({sql}) LIMIT 1")
-    names = [column[0] for column in found.description]
-    row = found.fetchone()
-    return "" if row is None else ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
 
 
 def _difference(old: dict[str, pl.DataType], new: dict[str, pl.DataType]) -> str:

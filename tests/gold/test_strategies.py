@@ -229,6 +229,40 @@ def test_large_results_are_cut_into_files_of_the_target_size(shop: Workshop) -> 
     assert result.files_added >= 5
 
 
+def test_a_merge_keeps_rows_together_that_lie_together(shop: Workshop) -> None:
+    shop.lake.target_file_bytes = 1 << 20
+    rows = "select range as n, hash(range)::varchar as h from range(1_000_000)"
+    few = "select range * 1000 as n, 'new' as h from range(1000)"
+    shop.mart(
+        "many",
+        config(strategy="merge", unique_key="n")
+        + "{% if is_incremental() %}" + few + "{% else %}" + rows + "{% endif %} -- {{ ref('stg_orders') }}",
+    )  # fmt: skip
+    shop.build_well()
+    shop.land([order(4, "b", 40)])
+    result = shop.build_well().model("many")
+    assert (result.strategy, result.rows) == ("merge", 1_000_000)
+    files = shop.lake.table("gold", "many").snapshot().files()
+    spans = (files["max.n"] - files["min.n"]).sort()
+    assert files.height >= 5
+    # One file holds the new rows, which lie everywhere; each of the others still covers a narrow range of keys.
+    assert spans[-2] < 400_000
+
+
+@pytest.mark.parametrize("options", [{"strategy": "append"}, {"strategy": "merge", "unique_key": "order_id"}])
+def test_many_small_files_are_folded_into_one(
+    shop: Workshop, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.gold.strategies.MAX_SMALL_FILES", 3)
+    shop.mart("orders", config(**options) + NEW_ORDERS)
+    shop.build_well()
+    for number in range(4, 8):
+        shop.land([order(number, "c", number)])
+        shop.build_well()
+    assert keys(shop, "orders") == [1, 2, 3, 4, 5, 6, 7]
+    assert len(shop.files("orders")) == 3
+
+
 @pytest.mark.parametrize(
     ("expression", "says"),
     [
