@@ -41,7 +41,7 @@ def bronze_checks(pipeline: Pipeline) -> list[Check]:
         check(
             "volume_as_usual",
             "Each new batch has about as many rows as the median of earlier ones, and at least min_rows_per_batch.",
-            f"ask the owner of the source whether that is right; the data is not held back ({name})",
+            f"nothing is held back; ask the owner of {name} whether that is right, and look: lakehouse status",
             _volume,
         ),
     ]

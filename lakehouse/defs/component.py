@@ -161,7 +161,8 @@ def _asset_spec(
         names.asset_key(layer, pipeline.name),
         deps=[dg.AssetKey(key) for key in deps],
         description=description,
-        group_name=spec.group,
+        # One group a layer, so that the graph's first view shows the way of the data.
+        group_name=f"{spec.group}_{layer}",
         owners=list(spec.owners),
         kinds=kinds,
         tags={"layer": layer, **spec.tags},

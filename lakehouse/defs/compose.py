@@ -7,11 +7,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from lakehouse import names
 from lakehouse.defs.catalog import catalog_definitions
 from lakehouse.defs.component import pipeline_definitions
 from lakehouse.defs.gold import gold_definitions
 from lakehouse.defs.runtime import KEY, Runtime
 from lakehouse.defs.sensors import sensor_definitions
+from lakehouse.gold.dbt_run import load_project
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import PROJECT_DIR, Settings
 
@@ -23,6 +25,7 @@ def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg
     """Everything that Dagster knows of this lakehouse."""
     gold = gold_definitions(settings)
     gold_keys = [key for asset in gold.assets or () for key in _keys(asset)]
+    tables = load_project(settings)[0].delta_models
     job = dg.define_asset_job(
         JOB,
         selection="*",
@@ -32,7 +35,7 @@ def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg
     return dg.Definitions.merge(
         _pipelines(settings, pipelines),
         gold,
-        catalog_definitions(settings, gold_keys),
+        catalog_definitions(settings, [dg.AssetKey(names.asset_key("gold", model.name)) for model in tables]),
         sensor_definitions(settings, job, gold_keys),
         dg.Definitions(
             jobs=[job],

@@ -151,7 +151,7 @@ def _execute(
 
     from lakehouse import names
     from lakehouse.defs.catalog import CATALOG
-    from lakehouse.defs.sensors import LANE, stage_keys
+    from lakehouse.defs.sensors import run_tags, stage_keys
     from lakehouse.defs.workers import worker_tag
 
     keys = stage_keys(sources)
@@ -167,5 +167,5 @@ def _execute(
         asset_selection=keys,
         raise_on_error=False,
         run_config=arguments,
-        tags={LANE: "cli", "lakehouse/sources": ",".join(sources)[:255], **worker_tag()},
+        tags={**run_tags("cli", sources), **worker_tag()},
     )

@@ -68,7 +68,7 @@ class Runtime:
             wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)  # noqa: S311
             context.log.warning(f"{error.message} (trying again in {wait_s:.1f} s)")
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
-        self._remember(stage, source, error, context.run_id, is_gate=isinstance(error, CheckFailed))
+        self._remember(stage, source, error, context.run.run_id, is_gate=isinstance(error, CheckFailed))
         if isinstance(error, LakehouseError):
             hint = error.hint or "lakehouse status"
             raise dg.Failure(

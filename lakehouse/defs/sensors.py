@@ -101,14 +101,18 @@ def _main(context: dg.SensorEvaluationContext, work: Work, gold_keys: Sequence[d
     keys = stage_keys(work.sources)
     if work.with_gold:
         keys += [*gold_keys, CATALOG]
-    return dg.RunRequest(asset_selection=keys, tags={LANE: "main", "lakehouse/sources": ",".join(work.sources)[:255]})
+    return dg.RunRequest(asset_selection=keys, tags=run_tags("main", work.sources))
 
 
 def _retry(context: dg.SensorEvaluationContext, work: Work) -> dg.RunRequest | None:
     if not work.retries or _in_progress(context, "retry"):
         return None
-    tags = {LANE: "retry", "lakehouse/sources": ",".join(work.retries)[:255]}
-    return dg.RunRequest(asset_selection=stage_keys(work.retries), tags=tags)
+    return dg.RunRequest(asset_selection=stage_keys(work.retries), tags=run_tags("retry", work.retries))
+
+
+def run_tags(lane: str, sources: Sequence[str]) -> dict[str, str]:
+    """Which lane a run is in, and for which sources; a tag holds 255 characters."""
+    return {LANE: lane, "lakehouse/sources": ",".join(sources)[:255] or "none, gold only"}
 
 
 def stage_keys(sources: Sequence[str]) -> list[dg.AssetKey]:

@@ -33,7 +33,7 @@ def run_stage(
     note_worker(context.instance, context.run)
     source = pipeline.name
     try:
-        result = _STAGES[layer](runtime.lake, runtime.settings, pipeline, run_id=context.run_id)
+        result = _STAGES[layer](runtime.lake, runtime.settings, pipeline, run_id=context.run.run_id)
         snapshot = runtime.lake.table(layer, source).snapshot_or_none()
         if snapshot is None:
             context.log.info(f"{layer}.{source}: nothing has arrived yet")
@@ -44,10 +44,10 @@ def run_stage(
             )
             return
         found = evaluate(checks, _subject(runtime, pipeline, snapshot))
-        record(runtime.lake, [outcome for _, outcome, _ in found], run_id=context.run_id)
+        record(runtime.lake, [outcome for _, outcome, _ in found], run_id=context.run.run_id)
     except (LakehouseError, OSError) as error:
         runtime.failed(context, layer, source, error)
-    _settle(runtime, layer, source, [outcome for _, outcome, _ in found], context.run_id)
+    _settle(runtime, layer, source, [outcome for _, outcome, _ in found], context.run.run_id)
     metadata = stage_metadata(result, snapshot)
     if layer == "bronze":
         metadata["dagster/column_schema"] = table_schema(snapshot.schema())

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from lakehouse import names
 from lakehouse.connectors import Batch
+from lakehouse.errors import StorageError
 from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.ledger import Ledger, News, news
 from lakehouse.ops.freshness import Hop, Waiting
@@ -102,11 +103,17 @@ def look(
 
 
 def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | None) -> Position:
-    done = {}
-    for layer in ("bronze", "silver"):
-        snapshot = lake.table(layer, source).snapshot_or_none()
-        done[layer] = snapshot.txn(names.app_id(layer, source)) if snapshot else 0
     published = int(point.sources.get(source, {}).get("batch_id") or 0) if point else 0
+    done = {}
+    layers: tuple[names.Layer, ...] = ("bronze", "silver")
+    for layer in layers:
+        try:
+            snapshot = lake.table(layer, source).snapshot_or_none()
+        except StorageError:
+            # One table that cannot be read must not hide the others: its stage runs, fails and says why.
+            done[layer] = published
+            continue
+        done[layer] = snapshot.txn(names.app_id(layer, source)) if snapshot else 0
     return Position(source, ledger.last_batch_id(source), done["bronze"], done["silver"], published)
 
 

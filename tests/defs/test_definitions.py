@@ -1,0 +1,152 @@
+"""What Dagster is told: every asset with owners, kinds, columns, checks and a freshness policy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from lakehouse.defs.compose import JOB, definitions_for
+from lakehouse.pipelines import load_pipelines
+from lakehouse.settings import PROJECT_DIR, Settings
+
+TABLES = ("airlines", "airports", "flights", "planes", "weather")
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> dg.AssetGraph:
+    settings = Settings(root=str(tmp_path_factory.mktemp("lake")))
+    definitions = definitions_for(settings, load_pipelines(settings))
+    return definitions.resolve_asset_graph()
+
+
+def spec(graph: dg.AssetGraph, *key: str) -> dg.AssetSpec:
+    return graph.get(dg.AssetKey(key)).to_asset_spec()
+
+
+def test_importing_the_definitions_reads_no_environment_and_opens_no_socket(tmp_path: Path) -> None:
+    program = f"""
+import sys, os, socket, builtins
+sys.path.insert(0, {str(PROJECT_DIR)!r})
+import dagster, dagster_dbt, polars, duckdb  # the libraries may do as they like
+def refuse(*args, **kwargs): raise AssertionError("a socket was opened")
+socket.socket = socket.create_connection = refuse
+class Empty(dict):
+    def __getitem__(self, key):
+        if str(key).startswith("LAKEHOUSE"): raise AssertionError("read " + key)
+        return super().__getitem__(key)
+    def get(self, key, default=None):
+        if str(key).startswith("LAKEHOUSE"): raise AssertionError("read " + key)
+        return super().get(key, default)
+os.environ = Empty()
+import lakehouse.definitions
+print("imported")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.stdout.strip() == "imported", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layer", ["bronze", "silver"])
+@pytest.mark.parametrize("table", TABLES)
+def test_every_pipeline_is_two_assets_that_say_who_owns_them(graph: dg.AssetGraph, layer: str, table: str) -> None:
+    found = spec(graph, layer, table)
+
+    assert found.owners
+    assert found.description
+    assert found.group_name == f"nyc_{layer}"
+    assert {layer, "deltalake", "polars"} <= found.kinds
+    assert found.tags["layer"] == layer
+
+
+def test_every_asset_has_the_one_hour_freshness_policy(graph: dg.AssetGraph) -> None:
+    for key in graph.materializable_asset_keys:
+        policy = spec(graph, *key.path).freshness_policy
+        assert policy is not None, key
+        assert policy.fail_window.to_timedelta().total_seconds() == 3600
+        assert policy.warn_window.to_timedelta().total_seconds() == 2700
+
+
+def test_silver_and_gold_show_their_columns_with_descriptions(graph: dg.AssetGraph) -> None:
+    for key in (("silver", "flights"), ("gold", "fct_flights")):
+        schema = spec(graph, *key).metadata["dagster/column_schema"]
+        assert len(schema.columns) > 15
+        assert all(column.description for column in schema.columns)
+
+
+def test_gold_hangs_on_silver_and_the_catalog_on_gold(graph: dg.AssetGraph) -> None:
+    staged = graph.get(dg.AssetKey(["gold", "stg_nyc__flights"]))
+    catalog = graph.get(dg.AssetKey(["catalog", "gold"]))
+
+    assert staged.parent_keys == {dg.AssetKey(["silver", "flights"])}
+    assert dg.AssetKey(["gold", "fct_flights"]) in catalog.parent_keys
+    assert all("stg_" not in key.path[-1] for key in catalog.parent_keys)
+
+
+@pytest.mark.parametrize(
+    ("key", "check", "blocking"),
+    [
+        (("bronze", "flights"), "rows_conserved", True),
+        (("bronze", "flights"), "volume_as_usual", False),
+        (("silver", "flights"), "key_unique", True),
+        (("silver", "flights"), "schema_equals_contract", True),
+        (("silver", "flights"), "rows_conserved", True),
+        (("silver", "flights"), "contract_rules", False),
+        (("silver", "flights"), "quarantined_share", True),
+        (("silver", "flights"), "tailnum_in_planes", True),
+        (("gold", "fct_flights"), "unique_fct_flights_flight_id", True),
+    ],
+)
+def test_each_layer_has_its_checks_and_says_what_to_run(
+    graph: dg.AssetGraph, key: tuple[str, ...], check: str, blocking: bool
+) -> None:
+    found = graph.get_check_spec(dg.AssetCheckKey(dg.AssetKey(key), check))
+
+    assert found.blocking is blocking
+    assert "lakehouse" in str(found.metadata["recovery"])
+
+
+def test_every_table_has_a_pool_so_that_two_runs_never_write_it_at_once(graph: dg.AssetGraph) -> None:
+    for table in TABLES:
+        for layer in ("bronze", "silver"):
+            assert graph.get(dg.AssetKey([layer, table])).pools == {f"{layer}/{table}"}
+
+
+def test_one_job_takes_everything_and_both_sensors_run_by_default(tmp_path: Path) -> None:
+    settings = Settings(root=str(tmp_path), sensor_interval_s=7, sla_interval_s=9)
+    definitions = definitions_for(settings, load_pipelines(settings))
+
+    assert definitions.resolve_job_def(JOB).executor_def.name == "in_process"
+    sensors = {sensor.name: sensor for sensor in definitions.sensors or ()}
+    assert {name: s.minimum_interval_seconds for name, s in sensors.items()} == {
+        "arrivals_sensor": 7,
+        "sla_sensor": 9,
+    }
+    assert {s.default_status for s in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["check", "yaml"], "validated successfully"), (["list", "defs", "--json"], "silver/flights")],
+)
+def test_the_ecosystems_own_tool_reads_the_project(arguments: list[str], expected: str, tmp_path: Path) -> None:
+    tool = Path(sys.executable).parent / "dg"
+    done = subprocess.run(
+        [str(tool), *arguments],
+        cwd=PROJECT_DIR,
+        env={"PATH": str(tool.parent), "HOME": str(tmp_path), "LAKEHOUSE_ROOT": str(tmp_path / "lake")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout

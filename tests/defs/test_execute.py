@@ -1,0 +1,230 @@
+"""Runs: everything once, nothing twice, and one poisoned source does not keep the others from gold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.defs import runtime, steps
+from lakehouse.defs.execute import Progress, RunOutcome, parse_selection, run_pipelines
+from lakehouse.defs.instance import ensure_home, open_instance
+from lakehouse.errors import CommitConflict, DeclarationError
+from lakehouse.gold.restore_points import current_point
+from lakehouse.ops import backlog, failures, watch
+from lakehouse.pipelines import load_pipelines
+from lakehouse.settings import PROJECT_DIR, Settings
+from lakehouse.storage import Lake
+
+AIRPORTS_HEADER = "faa,name,lat,lon,alt,tz,dst,tzone"
+
+
+def land(settings: Settings, path: str, text: str) -> None:
+    target = Path(settings.landing, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+
+
+def bad_airports(rows: int) -> str:
+    """A snapshot in which every airport lies at an impossible longitude."""
+    lines = [f'Q{i:02d},"Nowhere {i}",10,999,5,-5,A,America/New_York' for i in range(rows)]
+    return "\n".join([AIRPORTS_HEADER, *lines]) + "\n"
+
+
+def one_more_flight(settings: Settings) -> None:
+    source = next(Path(settings.landing, "flights").rglob("*.csv"))
+    header, first, *_ = source.read_text().splitlines()
+    day = first.replace("2013-01-01", "2013-01-02").replace("2013,1,1,", "2013,1,2,")
+    land(settings, "flights/2013/01/flights_2013-01-02.csv", f"{header}\n{day}\n")
+
+
+def test_the_first_run_takes_every_source_to_the_catalog(first_run: tuple[Path, RunOutcome]) -> None:
+    _, outcome = first_run
+
+    assert outcome.success, outcome.failures
+    assert outcome.published is not None
+    assert outcome.rows["bronze/flights"] == outcome.rows["silver/flights"] == outcome.rows["gold/fct_flights"] > 700
+    assert all(check.passed for check in outcome.checks if check.severity == "ERROR")
+    assert [step.name for step in outcome.steps][-2:] == ["gold", "publish"]
+
+
+def test_a_second_run_finds_nothing_new_without_loading_dagster(first_day: Callable[..., Settings]) -> None:
+    settings = first_day()
+    program = (
+        "import sys\n"
+        "from lakehouse.defs.execute import run_pipelines\n"
+        "from lakehouse.settings import load_settings\n"
+        "outcome = run_pipelines(load_settings())\n"
+        "print(outcome.nothing_new, 'dagster' in sys.modules)\n"
+    )
+    before = sorted(path for path in Path(settings.root).rglob("*.json"))
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT_DIR,
+        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.stdout.strip() == "True False", done.stderr
+    assert sorted(path for path in Path(settings.root).rglob("*.json")) == before
+
+
+def test_a_run_from_the_command_line_is_in_dagsters_history(first_run: tuple[Path, RunOutcome]) -> None:
+    folder, outcome = first_run
+    with open_instance(Settings(root=str(folder / "lake"))) as instance:
+        run = instance.get_run_by_id(outcome.run_id)
+
+    assert run is not None
+    assert run.is_success
+
+
+def test_progress_is_told_as_it_happens(first_day: Callable[..., Settings]) -> None:
+    settings = first_day()
+    one_more_flight(settings)
+    seen: list[Progress] = []
+
+    outcome = run_pipelines(settings, progress=seen.append)
+
+    assert outcome.success, outcome.failures
+    assert seen[0].kind == "run"
+    assert seen[0].steps_total == 4
+    kinds = [(item.kind, item.name) for item in seen]
+    assert kinds.index(("start", "bronze/flights")) < kinds.index(("end", "bronze/flights"))
+    assert ("materialized", "catalog/gold") in kinds
+    assert not any("planes" in step.name for step in outcome.steps), "nothing new in planes, so it is not run"
+
+
+def test_a_source_that_fails_does_not_keep_the_others_from_gold(first_day: Callable[..., Settings]) -> None:
+    settings = first_day()
+    lake = Lake.from_settings(settings)
+    declaration = Path(settings.pipelines_dir, "nyc", "airlines", "defs.yaml")
+    declaration.write_text(declaration.read_text().replace("  source:\n", "  source:\n    new_columns: fail\n"))
+    land(settings, "airlines/airlines_2013-02-01.csv", "carrier,name,country\nZZ,Zed Air,US\n")
+    one_more_flight(settings)
+    before = current_point(lake)
+
+    outcome = run_pipelines(settings)
+
+    point = current_point(lake)
+    assert before is not None
+    assert point is not None
+    assert not outcome.success
+    assert [step.name for step in outcome.failures] == ["bronze/airlines"]
+    assert outcome.failures[0].next_step
+    assert len(outcome.run_ids) == 2
+    assert point.id != before.id
+    assert point.sources["flights"]["batch_id"] == before.sources["flights"]["batch_id"] + 1
+    assert point.sources["airlines"] == before.sources["airlines"]
+    assert list(failures.open_failures(lake)) == [("bronze", "airlines")]
+
+    declaration.write_text(declaration.read_text().replace("    new_columns: fail\n", ""))
+    again = run_pipelines(settings)
+
+    assert again.success, again.failures
+    assert failures.open_failures(lake) == {}
+
+
+def test_a_failed_gate_keeps_its_table_back_and_says_so(first_day: Callable[..., Settings]) -> None:
+    settings = first_day()
+    lake = Lake.from_settings(settings)
+    before = current_point(lake)
+    land(settings, "airports/airports_2013-02-01.csv", bad_airports(100))
+    one_more_flight(settings)
+
+    outcome = run_pipelines(settings)
+
+    point = current_point(lake)
+    assert before is not None
+    assert point is not None
+    assert [step.name for step in outcome.failures] == ["silver/airports"]
+    assert "quarantined_share" in outcome.failures[0].message
+    assert "lakehouse quarantine show airports" in outcome.failures[0].next_step
+    assert point.sources["flights"]["batch_id"] > before.sources["flights"]["batch_id"]
+    assert point.sources["airports"] == before.sources["airports"]
+    seen = watch.observe(lake, settings, load_pipelines(settings))
+    late = {state.table: state for state in seen.tables if state.oldest_arrival_utc}
+    assert late["dim_airport"].hop == "failed gate"
+    assert "quarantined_share" in late["dim_airport"].reason
+
+
+def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not(
+    first_day: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = first_day()
+    one_more_flight(settings)
+    calls = {"bronze": 0}
+    ingest = steps._STAGES["bronze"]
+
+    def conflicting(*args: Any, **kwargs: Any) -> Any:
+        calls["bronze"] += 1
+        if calls["bronze"] < 3:
+            raise CommitConflict("somebody was faster")
+        return ingest(*args, **kwargs)
+
+    monkeypatch.setitem(steps._STAGES, "bronze", conflicting)
+    monkeypatch.setattr(runtime, "FIRST_WAIT_S", 0.01)
+    assert run_pipelines(settings, ["flights"]).success
+    assert calls["bronze"] == 3
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        calls["bronze"] += 1
+        raise DeclarationError("this will not change by itself")
+
+    monkeypatch.setitem(steps._STAGES, "bronze", broken)
+    calls["bronze"] = 0
+    assert not run_pipelines(settings, ["airlines"]).success
+    assert calls["bronze"] == 1
+
+
+def test_losing_dagsters_home_loses_nothing(first_day: Callable[..., Settings]) -> None:
+    import shutil
+
+    settings = first_day()
+    shutil.rmtree(settings.dagster_home)
+
+    assert run_pipelines(settings).nothing_new
+    one_more_flight(settings)
+    outcome = run_pipelines(settings)
+    seen = backlog.look(Lake.from_settings(settings), settings, load_pipelines(settings))
+
+    assert outcome.success, outcome.failures
+    assert seen.is_empty
+
+
+def test_a_home_of_ones_own_is_left_alone(tmp_path: Path) -> None:
+    settings = Settings(root=str(tmp_path))
+    home = ensure_home(settings)
+    assert "telemetry" in (home / "dagster.yaml").read_text()
+
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    ensure_home(settings)
+
+    assert (home / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        (["flights"], (["flights"], ["fct", "mart"])),
+        (["silver/flights"], (["flights"], ["fct", "mart"])),
+        (["gold"], ([], ["fct", "mart"])),
+        (["gold/fct"], ([], ["fct"])),
+        (["mart"], ([], ["mart"])),
+        (["catalog"], ([], [])),
+    ],
+)
+def test_a_selection_names_pipelines_or_gold_tables(select: list[str], expected: tuple[list[str], list[str]]) -> None:
+    assert parse_selection(select, ["flights", "weather"], ["fct", "mart"]) == expected
+
+
+def test_a_selection_of_nothing_says_what_was_meant() -> None:
+    with pytest.raises(DeclarationError, match="did you mean flights"):
+        parse_selection(["fligths"], ["flights", "weather"], ["fct"])

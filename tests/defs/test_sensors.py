@@ -1,0 +1,132 @@
+"""The arrivals sensor: listing minus ledger, one run at a time, failing sources apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from dagster import DagsterRunStatus
+
+from lakehouse.defs import workers
+from lakehouse.defs.compose import JOB, definitions_for
+from lakehouse.defs.instance import open_instance
+from lakehouse.defs.runtime import KEY, Runtime
+from lakehouse.defs.sensors import LANE
+from lakehouse.errors import SourceError
+from lakehouse.ops import failures
+from lakehouse.pipelines import load_pipelines
+from lakehouse.settings import Settings
+from tests.defs.test_execute import one_more_flight
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one look of a sensor came to."""
+
+    requests: list[dg.RunRequest]
+    skipped: str
+
+
+class Bench:
+    """The definitions of one lake, its instance, and a way to tick a sensor."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings, self.instance = settings, instance
+        pipelines = load_pipelines(settings)
+        self.definitions = definitions_for(settings, pipelines)
+        self.runtime = Runtime(settings, pipelines)
+
+    def tick(self, name: str = "arrivals_sensor") -> Tick:
+        sensor = self.definitions.get_sensor_def(name)
+        with dg.build_sensor_context(instance=self.instance, resources={KEY: self.runtime}) as context:
+            found = sensor.evaluate_tick(context)
+        return Tick(list(found.run_requests), found.skip_message or "")
+
+    def start_run(self, lane: str, tags: dict[str, str] | None = None) -> dg.DagsterRun:
+        job = self.definitions.resolve_job_def(JOB)
+        return self.instance.create_run_for_job(
+            job, tags={LANE: lane, **(tags or {})}, status=DagsterRunStatus.STARTED
+        )
+
+
+@pytest.fixture
+def bench(first_day: Callable[..., Settings]) -> Iterator[Bench]:
+    settings = first_day()
+    with open_instance(settings) as instance:
+        yield Bench(settings, instance)
+
+
+def keys(request: dg.RunRequest) -> set[str]:
+    return {key.to_user_string() for key in request.asset_selection or ()}
+
+
+def test_nothing_new_is_no_run(bench: Bench) -> None:
+    found = bench.tick()
+
+    assert found.requests == []
+    assert "nothing new" in found.skipped
+
+
+def test_a_new_file_is_one_run_of_its_pipeline_with_gold_and_the_catalog(bench: Bench) -> None:
+    one_more_flight(bench.settings)
+
+    [request] = bench.tick().requests
+
+    assert {"bronze/flights", "silver/flights", "gold/fct_flights", "catalog/gold"} <= keys(request)
+    assert not keys(request) & {"bronze/planes", "silver/weather"}
+
+
+def test_no_second_run_is_asked_for_while_one_is_in_progress(bench: Bench) -> None:
+    one_more_flight(bench.settings)
+    bench.start_run("main", workers.worker_tag())
+
+    found = bench.tick()
+
+    assert found.requests == []
+    assert "in progress" in found.skipped
+
+
+def test_a_run_whose_process_was_killed_does_not_block_the_next(bench: Bench) -> None:
+    one_more_flight(bench.settings)
+    host, _, _ = workers.worker_tag()[workers.TAG].rsplit(" ", 2)
+    gone = max(psutil.pids()) + 1000
+    run = bench.start_run("main", {workers.TAG: f"{host} {gone} 1.00"})
+
+    [request] = bench.tick().requests
+
+    assert "bronze/flights" in keys(request)
+    assert bench.instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
+
+
+def test_a_run_of_another_machine_is_not_judged(bench: Bench) -> None:
+    one_more_flight(bench.settings)
+    run = bench.start_run("main", {workers.TAG: "elsewhere 4 1.00"})
+
+    assert bench.tick().requests == []
+    assert bench.instance.get_run_by_id(run.run_id).status == DagsterRunStatus.STARTED
+
+
+def test_what_keeps_failing_waits_and_is_then_retried_apart(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_more_flight(bench.settings)
+    Path(bench.settings.landing, "airlines", "airlines_2013-03-01.csv").write_text("carrier,name\nZZ,Zed\n")
+    failures.record(bench.runtime.lake, "bronze", "airlines", SourceError("unreadable"), run_id="r")
+
+    [request] = bench.tick().requests
+    assert not keys(request) & {"bronze/airlines", "silver/airlines"}
+    assert "bronze/flights" in keys(request)
+
+    monkeypatch.setattr(failures, "MAX_WAIT", failures.timedelta(0))
+    main, retry = bench.tick().requests
+    assert keys(retry) == {"bronze/airlines", "silver/airlines"}
+    assert "silver/airlines" not in keys(main)
+
+
+def test_the_sla_sensor_requests_no_runs_and_says_how_fresh_gold_is(bench: Bench) -> None:
+    found = bench.tick("sla_sensor")
+
+    assert found.requests == []
+    assert "gold tables fresh" in found.skipped
