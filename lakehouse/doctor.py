@@ -49,7 +49,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _python(settings: Settings) -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info[:2] < (3, 13):
-        return Finding("python", "fail", f"{version}; 3.11 or 3.12 is needed", "make setup PYTHON=/path/to/python3.11")
+        return Finding(
+            "python", "fail", f"{version}; 3.11 or 3.12 is needed", "make setup PYTHON=/path/to/python3.11"
+        )
     return Finding("python", "ok", version)
 
 
@@ -129,7 +131,12 @@ def _declarations(settings: Settings) -> Finding:
 
     problems = find_problems(settings)
     if problems:
-        return Finding("declarations", "fail", f"{len(problems)} problems, the first: {problems[0]}", "lakehouse validate")
+        return Finding(
+            "declarations",
+            "fail",
+            f"{len(problems)} problems, the first: {problems[0]}",
+            "lakehouse validate",
+        )
     return Finding("declarations", "ok", f"{len(declaration_files(settings.pipelines_dir))} pipelines")
 
 
@@ -148,7 +155,9 @@ def _catalog(settings: Settings) -> Finding:
     if point is None:
         return Finding("catalog", "ok", "nothing is published yet")
     if shown_point_id(settings) != point.id:
-        return Finding("catalog", "warn", f"{settings.catalog_path} does not show point {point.id}", "lakehouse run")
+        return Finding(
+            "catalog", "warn", f"{settings.catalog_path} does not show point {point.id}", "lakehouse run"
+        )
     return Finding("catalog", "ok", f"{settings.catalog_path} shows point {point.id}")
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lakehouse.errors import PermanentError, TransientError
 from lakehouse.settings import PROJECT_DIR, Settings
@@ -43,7 +43,9 @@ class Servers:
 
 
 @contextmanager
-def running(settings: Settings, port: int, *, variables: Mapping[str, str] | None = None) -> Iterator[Servers]:
+def running(
+    settings: Settings, port: int, *, variables: Mapping[str, str] | None = None
+) -> Iterator[Servers]:
     """Start both, wait until the page answers, and stop both on the way out, whatever happened.
 
     Raises:
@@ -61,6 +63,7 @@ def running(settings: Settings, port: int, *, variables: Mapping[str, str] | Non
     environment = {**_environment(settings), **(variables or {}), "DAGSTER_HOME": str(home)}
     workspace = str(PROJECT_DIR / "workspace.yaml")
     children: list[subprocess.Popen[bytes]] = []
+    before = _end_with_us()
     try:
         for module, arguments in (
             ("dagster_webserver", ["-h", HOST, "-p", str(port), "-w", workspace]),
@@ -74,11 +77,29 @@ def running(settings: Settings, port: int, *, variables: Mapping[str, str] | Non
     finally:
         _pid_file(settings).unlink(missing_ok=True)
         _stop(children)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _spawn(module: str, arguments: list[str], environment: Mapping[str, str], logs: Path) -> subprocess.Popen[bytes]:
+def _end_with_us() -> dict[signal.Signals, Any]:
+    """However this process is told to end, it stops its children first; returns the handlers to put back.
+
+    SIGINT too: a process that a script started in the background ignores it otherwise.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    return {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+
+
+def _spawn(
+    module: str, arguments: list[str], environment: Mapping[str, str], logs: Path
+) -> subprocess.Popen[bytes]:
     """A child in a session of its own: Ctrl-C reaches us alone, and we stop it in order."""
-    with open(logs / f"{module.replace('_', '-').strip('.-')}.log", "ab") as log:
+    with open(logs / f"{module.rpartition('_')[2]}.log", "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             env=dict(environment),
@@ -103,18 +124,27 @@ def _wait_until_up(servers: Servers) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         if name := servers.dead():
-            raise TransientError(f"the {name} ended while it started:\n{_tail(servers.logs)}", hint="lakehouse doctor")
+            raise TransientError(
+                f"the {name} ended while it started:\n{_tail(servers.logs)}", hint="lakehouse doctor"
+            )
         try:
             with urllib.request.urlopen(f"{servers.url}/server_info", timeout=2) as answer:
                 if answer.status == 200:
                     return
         except OSError:
             time.sleep(0.3)
-    raise TransientError(f"the web server did not answer in {_START_TIMEOUT_S:.0f} s:\n{_tail(servers.logs)}", hint="lakehouse doctor")
+    raise TransientError(
+        f"the web server did not answer in {_START_TIMEOUT_S:.0f} s:\n{_tail(servers.logs)}",
+        hint="lakehouse doctor",
+    )
 
 
 def _tail(logs: Path, lines: int = 15) -> str:
-    text = [line for file in sorted(logs.glob("*.log")) for line in file.read_text(errors="replace").splitlines()[-lines:]]
+    text = [
+        line
+        for file in sorted(logs.glob("*.log"))
+        for line in file.read_text(errors="replace").splitlines()[-lines:]
+    ]
     return "\n".join(f"  {line}" for line in text)
 
 
@@ -145,7 +175,9 @@ def _refuse_taken(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise PermanentError(f"port {port} is taken: {error.strerror}", hint="choose another: --port 3001") from error
+            raise PermanentError(
+                f"port {port} is taken: {error.strerror}", hint="choose another: --port 3001"
+            ) from error
 
 
 def _pid_file(settings: Settings) -> Path:
@@ -155,7 +187,10 @@ def _pid_file(settings: Settings) -> Path:
 def _refuse_second(settings: Settings) -> None:
     owner = running_url(settings)
     if owner is not None:
-        raise PermanentError(f"the servers of this lake are running already: {owner}", hint="open it, or stop them there (Ctrl-C)")
+        raise PermanentError(
+            f"the servers of this lake are running already: {owner}",
+            hint="open it, or stop them there (Ctrl-C)",
+        )
 
 
 def running_url(settings: Settings) -> str | None:
@@ -176,5 +211,8 @@ def daemon_state(settings: Settings) -> tuple[Literal["ok", "warn", "fail"], str
 
     age_s = heartbeat_age_s(settings)
     if age_s is None or age_s > 120:
-        return "warn", "started, but without a heartbeat for two minutes" if age_s else "started, no heartbeat yet"
+        return (
+            "warn",
+            "started, but without a heartbeat for two minutes" if age_s else "started, no heartbeat yet",
+        )
     return "ok", f"alive, last heartbeat {age_s:.0f} s ago"

@@ -28,7 +28,9 @@ def _isolated_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAKEHOUSE_ROOT", str(tmp_path / "lake"))
 
 
-def run_cli(*arguments: str, root: Path, timeout_s: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *arguments: str, root: Path, timeout_s: float = 300, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """``lakehouse …`` as a process of its own, as a person would run it. Never raises for an exit code."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     return subprocess.run(
@@ -73,6 +75,8 @@ def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoLake]:
         if not log.exists():
             done = run_cli("demo", root=root, timeout_s=600)
             if done.returncode != 0:
-                pytest.fail(f"lakehouse demo exited with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+                pytest.fail(
+                    f"lakehouse demo exited with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+                )
             log.write_text(done.stdout)
     yield DemoLake(root, load_settings(root=str(root)), log.read_text())

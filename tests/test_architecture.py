@@ -39,7 +39,10 @@ SIBLINGS = {
 def _modules() -> Iterator[tuple[str, Path]]:
     for folder in ("lakehouse", "asset_checks"):
         for path in sorted((PROJECT_DIR / folder).rglob("*.py")):
-            yield ".".join(path.relative_to(PROJECT_DIR).with_suffix("").parts).removesuffix(".__init__"), path
+            yield (
+                ".".join(path.relative_to(PROJECT_DIR).with_suffix("").parts).removesuffix(".__init__"),
+                path,
+            )
 
 
 def _part(module: str) -> str | None:
@@ -80,7 +83,13 @@ def test_imports_go_only_to_a_lower_rank() -> None:
             continue
         for imported, typing_only in _imports(path):
             other = _part(imported)
-            if other is None or other == own or other.startswith("__") or typing_only or (own, other) in SIBLINGS:
+            if (
+                other is None
+                or other == own
+                or other.startswith("__")
+                or typing_only
+                or (own, other) in SIBLINGS
+            ):
                 continue
             if RANKS.get(other, 9) >= RANKS[own]:
                 wrong.append(f"{module} (rank {RANKS[own]}) imports {imported} (rank {RANKS.get(other)})")
@@ -108,12 +117,18 @@ def test_a_library_stays_behind_its_door(package: str, allowed: tuple[str, ...])
 
 
 def test_only_the_settings_read_our_variables() -> None:
-    readers = {module for module, path in _modules() if '"LAKEHOUSE_' in path.read_text() and "environ" in path.read_text()}
+    readers = {
+        module
+        for module, path in _modules()
+        if '"LAKEHOUSE_' in path.read_text() and "environ" in path.read_text()
+    }
     assert readers <= {"lakehouse.settings", "lakehouse.servers"}
 
 
 def test_files_are_at_most_400_lines() -> None:
-    long = {module: count for module, path in _modules() if (count := len(path.read_text().splitlines())) > 400}
+    long = {
+        module: count for module, path in _modules() if (count := len(path.read_text().splitlines())) > 400
+    }
     assert long == {}
 
 
@@ -135,7 +150,12 @@ for name in sys.argv[1:]:
 def _import_blocked(folder: Path, *modules: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", _BLOCKED, *modules],
-        env={"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": str(PROJECT_DIR), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            "PATH": os.defpath,
+            "HOME": str(folder),
+            "PYTHONPATH": str(PROJECT_DIR),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         cwd=folder,
         capture_output=True,
         text=True,
@@ -162,5 +182,7 @@ def test_importing_the_definitions_needs_no_network_and_makes_no_lake(tmp_path: 
 
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys; import lakehouse.cli.app; print([m for m in ('polars', 'dagster', 'duckdb', 'deltalake', 'pydantic') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_DIR)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_DIR
+    )
     assert done.stdout.strip() == "[]"

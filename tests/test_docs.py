@@ -43,7 +43,9 @@ def test_every_command_of_the_readme_works(demo_lake: DemoLake, tmp_path: Path) 
     for line in _commands(README):
         words = shlex.split(line)
         if words[0] == "make":
-            targets = subprocess.run(["make", "-n", *words[1:]], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
+            targets = subprocess.run(
+                ["make", "-n", *words[1:]], cwd=PROJECT_DIR, capture_output=True, text=True, check=False
+            )
             assert targets.returncode == 0, targets.stderr
         elif words[0] == "lakehouse":
             _try(words[1:], demo_lake, orders)
@@ -121,7 +123,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_make_target_has_a_line_of_help() -> None:
     text = (PROJECT_DIR / "Makefile").read_text()
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE).group(1).split())  # type: ignore[union-attr]
-    shown = subprocess.run(["make", "help"], cwd=PROJECT_DIR, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "help"], cwd=PROJECT_DIR, capture_output=True, text=True, check=True
+    ).stdout
     assert {target for target in phony if f"make {target} " not in shown} == set()
 
 
@@ -130,7 +134,9 @@ def test_the_lock_names_no_index_and_pins_every_package_with_hashes() -> None:
     assert "://" not in lock
     assert "--index" not in lock
     assert "--find-links" not in lock
-    packages = re.findall(r"^[a-z0-9][^\s=]*==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE)
+    packages = re.findall(
+        r"^[a-z0-9][^\s=]*==\S+ \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", lock, re.MULTILINE
+    )
     assert len(packages) == len(re.findall(r"^[a-z0-9]", lock, re.MULTILINE))
 
 

@@ -38,7 +38,9 @@ class _Reporting(TyperGroup):
             if ctx.params.get("debug") or _is_usage_error(error):
                 raise
             sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
-            sys.stderr.write("  next: this is a defect of lakehouse; run again with `lakehouse --debug …` for the traceback\n")
+            sys.stderr.write(
+                "  next: this is a defect of lakehouse; run again with `lakehouse --debug …` for the traceback\n"
+            )
             raise typer.Exit(exits.FAILED) from error
 
 

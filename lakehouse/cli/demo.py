@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 
 def demo(
-    live: Annotated[bool, typer.Option("--live", help="Replay December 2013 hour by hour, in a lake of its own, while the sensors work.")] = False,
-    seconds_per_hour: Annotated[float, typer.Option(help="With --live: real seconds per replayed hour.", min=0.1)] = 10.0,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Replay December 2013 hour by hour, in a lake of its own, while the sensors work."
+        ),
+    ] = False,
+    seconds_per_hour: Annotated[
+        float, typer.Option(help="With --live: real seconds per replayed hour.", min=0.1)
+    ] = 10.0,
     hours: Annotated[int | None, typer.Option(help="With --live: stop after so many hours.", min=1)] = None,
     port: Annotated[int, typer.Option(help="With --live: port of the web UI.")] = 3000,
 ) -> None:
@@ -39,7 +46,9 @@ def _demo(settings: Settings) -> int:
     started = time.monotonic()
     landed = landing.land_everything(settings)
     if landed.files:
-        say(f"Landed {landed.files} files ({size(landed.bytes)}) in {settings.landing}, byte for byte as published")
+        say(
+            f"Landed {landed.files} files ({size(landed.bytes)}) in {settings.landing}, byte for byte as published"
+        )
     outcome = execute(settings)
     if outcome.nothing_new:
         say(nothing_new(outcome))
@@ -111,7 +120,9 @@ def _await_publish(settings: Settings, timeout_s: float = 300.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not backlog.look(Lake.from_settings(settings), settings, pipelines).is_empty:
         if time.monotonic() > deadline:
-            raise TransientError(f"after {timeout_s:.0f} s not everything that arrived is published", hint="lakehouse status")
+            raise TransientError(
+                f"after {timeout_s:.0f} s not everything that arrived is published", hint="lakehouse status"
+            )
         time.sleep(1.0)
 
 

@@ -9,12 +9,23 @@ import typer
 
 
 def pipeline(
-    file: Annotated[Path, typer.Option("--from", help="One file of the data: CSV, JSON Lines, JSON or Parquet, also .gz and .zst.")],
+    file: Annotated[
+        Path,
+        typer.Option(
+            "--from", help="One file of the data: CSV, JSON Lines, JSON or Parquet, also .gz and .zst."
+        ),
+    ],
     name: Annotated[str | None, typer.Option(help="Table name. Default: from the file's name.")] = None,
     key: Annotated[str | None, typer.Option(help="Columns that identify a row, separated by commas.")] = None,
-    mode: Annotated[str | None, typer.Option(help="append, upsert or history. Default: upsert with a key, else append.")] = None,
-    source_system: Annotated[str | None, typer.Option(help="Where the data comes from: the folder and group of the pipeline.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, write nothing.")] = False,
+    mode: Annotated[
+        str | None, typer.Option(help="append, upsert or history. Default: upsert with a key, else append.")
+    ] = None,
+    source_system: Annotated[
+        str | None, typer.Option(help="Where the data comes from: the folder and group of the pipeline.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be written, write nothing.")
+    ] = False,
 ) -> None:
     """Write a pipeline's YAML and first contract by looking at a file. Never overwrites anything.
 
@@ -48,7 +59,7 @@ def pipeline(
         f"\nNext:\n"
         f"  lakehouse validate                       is the declaration right?\n"
         f"  lakehouse run --select {table:<18}take the data through bronze and silver\n"
-        f"  lakehouse query \"select * from silver.{table} limit 5\"\n"
+        f'  lakehouse query "select * from silver.{table} limit 5"\n'
         f"  drop more files like it:                 {new.plan.path}\n"
         f"  describe the columns, add rules, build a mart on it: docs/pipelines.md"
     )

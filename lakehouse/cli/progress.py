@@ -17,16 +17,26 @@ class Display:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._rows: dict[str, int] = {}
+        self._begun = False
         self._bar: Any = None
         self._task: Any = None
 
     def _start(self, steps: int) -> None:
         """The first run begins: only now is there something to watch."""
-        if self._bar is not None or not is_terminal():
-            if self._bar is None:
-                say("Running, in this process; every run is recorded where the web UI shows it")
+        if self._begun:  # a second run: gold, for the pipelines that did not fail
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        self._begun = True
+        if not is_terminal():
+            say("Running, in this process; every run is recorded where the web UI shows it")
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
         self._bar = Progress(
             SpinnerColumn(), TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -81,10 +91,14 @@ class Display:
         passed = sum(check.passed for check in outcome.checks)
         checks = f"{passed} checks passed, {warned} warned" if warned else f"{passed} checks passed"
         if outcome.success:
-            say(f"[green]Published[/] restore point {outcome.published} in {duration(outcome.seconds)}, {checks}")
+            say(
+                f"[green]Published[/] restore point {outcome.published} in {duration(outcome.seconds)}, {checks}"
+            )
         else:
             skipped = sum(step.status == "skipped" for step in outcome.steps)
-            say(f"[red]{len(outcome.failures)} of {len(outcome.steps)} steps failed[/], {skipped} waited for them{held}")
+            say(
+                f"[red]{len(outcome.failures)} of {len(outcome.steps)} steps failed[/], {skipped} waited for them{held}"
+            )
 
 
 def _first_line(text: str) -> str:

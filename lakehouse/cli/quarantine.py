@@ -28,7 +28,14 @@ def list_(as_json: AsJson = False) -> None:
         print_table(
             ("table", "stage", "broken rule", "rows", "batches", "last"),
             [
-                (row["table"], row["stage"], row["rule"], row["rows"], _span(row["first_batch"], row["last_batch"]), row["last_at_utc"])
+                (
+                    row["table"],
+                    row["stage"],
+                    row["rule"],
+                    row["rows"],
+                    _span(row["first_batch"], row["last_batch"]),
+                    row["last_at_utc"],
+                )
                 for row in found
             ],
             right=("rows",),
@@ -62,7 +69,10 @@ def show(
         found = refused.rows(lake, table, batch=batch, rule=rule, limit=limit).to_dicts()
     except TableNotFound:
         known = ", ".join(lake.tables("quarantine")) or "none"
-        raise TableNotFound(f"nothing of {table!r} is in quarantine (tables with refused rows: {known})", hint="lakehouse quarantine list") from None
+        raise TableNotFound(
+            f"nothing of {table!r} is in quarantine (tables with refused rows: {known})",
+            hint="lakehouse quarantine list",
+        ) from None
     if as_json:
         print_json(found)
         return
@@ -70,7 +80,9 @@ def show(
     for row in found:
         where = row["_source_position"] or f"row {row['_source_row']}"
         say(f"[bold]{', '.join(row['_broken_rules'] or [])}[/]")
-        plain.print(f"  batch {row['_batch_id']}, {row['_source_file']}, {where}", markup=False, soft_wrap=True)
+        plain.print(
+            f"  batch {row['_batch_id']}, {row['_source_file']}, {where}", markup=False, soft_wrap=True
+        )
         plain.print(f"  {row['_raw']}", markup=False, soft_wrap=True)
     if not found:
         say("No row fits.")
@@ -78,7 +90,9 @@ def show(
 
 def register(app: typer.Typer) -> None:
     """Hang the verbs into the command tree."""
-    group = typer.Typer(no_args_is_help=True, help="Rows that a contract refused: whole, with the rules they broke.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Rows that a contract refused: whole, with the rules they broke."
+    )
     group.command("list")(list_)
     group.command("show")(show)
     app.add_typer(group, name="quarantine")

@@ -20,7 +20,9 @@ class Format(StrEnum):
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT (DuckDB's SQL). Tables: gold ones by name, silver.<table>.")],
+    sql: Annotated[
+        str, typer.Argument(help="One SELECT (DuckDB's SQL). Tables: gold ones by name, silver.<table>.")
+    ],
     output: Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
     limit: Annotated[int, typer.Option(help="Rows to print as a table; 0 = all.", min=0)] = 100,

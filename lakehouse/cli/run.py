@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def run(
     select: Annotated[
         str | None,
-        typer.Option(help="What to run, separated by commas: pipelines, patterns (air*), gold, gold/TABLE. Default: all with news."),
+        typer.Option(
+            help="What to run, separated by commas: pipelines, patterns (air*), gold, gold/TABLE. Default: all with news."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -69,7 +71,10 @@ def code_of(settings: Settings, outcome: RunOutcome) -> int:
     from lakehouse.ops import failures
     from lakehouse.storage import Lake
 
-    kinds = [getattr(errors, found.error, None) for found in failures.open_failures(Lake.from_settings(settings)).values()]
+    kinds = [
+        getattr(errors, found.error, None)
+        for found in failures.open_failures(Lake.from_settings(settings)).values()
+    ]
     transient = [isinstance(kind, type) and issubclass(kind, errors.TransientError) for kind in kinds]
     return exits.TRANSIENT if transient and all(transient) else exits.FAILED
 
@@ -89,9 +94,15 @@ def _expand(settings: Settings, select: str | None) -> list[str] | None:
     known = [*load_pipelines(settings), *models, *(f"gold/{model}" for model in models)]
     chosen: list[str] = []
     for name in wanted:
-        matches = [candidate for candidate in known if fnmatchcase(candidate, name)] if set(name) & set("*?[") else [name]
+        matches = (
+            [candidate for candidate in known if fnmatchcase(candidate, name)]
+            if set(name) & set("*?[")
+            else [name]
+        )
         if not matches:
-            raise DeclarationError(f"--select {name}: nothing is named like it", hint=f"known: {', '.join(known)}")
+            raise DeclarationError(
+                f"--select {name}: nothing is named like it", hint=f"known: {', '.join(known)}"
+            )
         chosen += matches
     return list(dict.fromkeys(chosen))
 

@@ -52,7 +52,10 @@ def _print(seen: Overview) -> None:
     say()
     print_table(
         ("gold table", "SLA", "lag", "stands at", "rows", "complete to"),
-        [(g.table, g.status, duration(g.lag_s), g.hop or "published", g.rows, _instant(g.complete_to_utc)) for g in seen.gold],
+        [
+            (g.table, g.status, duration(g.lag_s), g.hop or "published", g.rows, _instant(g.complete_to_utc))
+            for g in seen.gold
+        ],
         right=("lag", "rows"),
     )
     say()
@@ -60,9 +63,13 @@ def _print(seen: Overview) -> None:
         if state.problem:
             say(f"[red]{state.name}[/]: {state.problem}")
     for silence in seen.silent:
-        say(f"silent: {silence.source} has sent nothing for {duration(silence.silent_s)} (expected every {duration(silence.expected_every_s)})")
+        say(
+            f"silent: {silence.source} has sent nothing for {duration(silence.silent_s)} (expected every {duration(silence.expected_every_s)})"
+        )
     budget = seen.budget
-    say(f"Error budget (30 days): {duration(max(budget.remaining_s, 0))} of {duration(budget.allowed_s)} left, {budget.good_percent:.2f} % within the SLA")
+    say(
+        f"Error budget (30 days): {duration(max(budget.remaining_s, 0))} of {duration(budget.allowed_s)} left, {budget.good_percent:.2f} % within the SLA"
+    )
 
 
 def _instant(text: str | None) -> str:

@@ -25,7 +25,9 @@ def print_summary(settings: Settings) -> None:
 
     lake = Lake.from_settings(settings)
     seen = report.overview(lake, settings, load_pipelines(settings))
-    say("\n[bold]What came in[/]: bronze keeps every row as it came, silver the typed rows that keep their contract")
+    say(
+        "\n[bold]What came in[/]: bronze keeps every row as it came, silver the typed rows that keep their contract"
+    )
     print_table(
         ("table", "bronze rows", "silver rows", "refused", "kept as"),
         [(p.name, p.bronze_rows, p.silver_rows, p.quarantined_rows, _MODES[p.mode]) for p in seen.pipelines],
@@ -36,12 +38,18 @@ def print_summary(settings: Settings) -> None:
     rules = refused.summary(lake).to_dicts()
     if rules:
         say("\n[bold]Refused rows, by the rule they broke[/] (kept whole in quarantine)")
-        print_table(("table", "rule", "rows"), [(r["table"], r["rule"], r["rows"]) for r in rules], right=("rows",))
+        print_table(
+            ("table", "rule", "rows"), [(r["table"], r["rule"], r["rows"]) for r in rules], right=("rows",)
+        )
     if seen.point is not None:
         counts = report.check_counts(lake, seen.point)
         say(f"\n[bold]Checks[/]: {counts.passed} passed, {counts.warned} warned, {counts.failed} failed")
     lag_s = max((g.lag_s for g in seen.gold), default=0.0)
-    late = "everything that has arrived is published" if lag_s == 0 else f"the oldest waits for {duration(lag_s)}"
+    late = (
+        "everything that has arrived is published"
+        if lag_s == 0
+        else f"the oldest waits for {duration(lag_s)}"
+    )
     say(f"[bold]Lag[/]: {late} (promise: within {settings.sla_fail_minutes:g} minutes)")
     say(f"[bold]Where[/]: {settings.root} (Delta tables), {settings.catalog_path} (for any DuckDB)")
     say("\n[bold]An analyst asks[/]: which airlines arrive on time?")

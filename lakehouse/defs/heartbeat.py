@@ -14,5 +14,9 @@ def heartbeat_age_s(settings: Settings) -> float | None:
     from lakehouse.defs.instance import open_instance
 
     with open_instance(settings) as instance:
-        beats = [status.last_heartbeat for status in instance.get_daemon_statuses().values() if status.last_heartbeat]
+        beats = [
+            status.last_heartbeat
+            for status in instance.get_daemon_statuses().values()
+            if status.last_heartbeat
+        ]
     return min((time.time() - beat.timestamp for beat in beats), default=None)

@@ -40,7 +40,11 @@ def hours() -> list[Hour]:
 
 
 def replay(
-    settings: Settings, *, seconds_per_hour: float, limit: int | None = None, sleep: Callable[[float], None] = time.sleep
+    settings: Settings,
+    *,
+    seconds_per_hour: float,
+    limit: int | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Hour]:
     """Land one hour after the other, ``seconds_per_hour`` apart; yields each as it has landed.
 

@@ -32,7 +32,9 @@ def summary(lake: Lake) -> pl.DataFrame:
         )
         parts.append(counted.select(pl.lit(table).alias("table"), pl.all()))
     if not parts:
-        return pl.DataFrame(schema={"table": pl.String(), "stage": pl.String(), "rule": pl.String(), "rows": pl.Int64()})
+        return pl.DataFrame(
+            schema={"table": pl.String(), "stage": pl.String(), "rule": pl.String(), "rows": pl.Int64()}
+        )
     return pl.concat(parts).sort("table", pl.col("rows").neg(), "rule")
 
 
@@ -46,7 +48,9 @@ def totals(lake: Lake) -> dict[str, int]:
     return found
 
 
-def rows(lake: Lake, table: str, *, batch: int | None = None, rule: str | None = None, limit: int = 20) -> pl.DataFrame:
+def rows(
+    lake: Lake, table: str, *, batch: int | None = None, rule: str | None = None, limit: int = 20
+) -> pl.DataFrame:
     """The newest refused rows of one table, whole, as they came.
 
     Raises TableNotFound when nothing of the table was ever refused.

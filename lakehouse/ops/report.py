@@ -70,10 +70,14 @@ def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) 
     seen = watch.observe(lake, settings, pipelines)
     waiting = seen.backlog
     held = refused.totals(lake)
-    problems = {
-        failure.source: failure.message.splitlines()[0] for failure in failures.open_failures(lake).values() if failure.source
+    problems: dict[str | None, str] = {
+        failure.source: failure.message.splitlines()[0]
+        for failure in failures.open_failures(lake).values()
+        if failure.source
     }
-    states = tuple(_pipeline(lake, pipeline, waiting, seen.at_utc, held, problems) for pipeline in pipelines.values())
+    states = tuple(
+        _pipeline(lake, pipeline, waiting, seen.at_utc, held, problems) for pipeline in pipelines.values()
+    )
     return Overview(
         at_utc=seen.at_utc,
         root=settings.root,
@@ -156,7 +160,9 @@ def as_json(value: Overview) -> dict[str, Any]:
     from dataclasses import asdict
 
     document = asdict(value)
-    document["point"] = None if value.point is None else {"id": value.point.id, "created_at_utc": value.point.created_at_utc}
+    document["point"] = (
+        None if value.point is None else {"id": value.point.id, "created_at_utc": value.point.created_at_utc}
+    )
     document["budget"] = {
         **document["budget"],
         "remaining_s": value.budget.remaining_s,

@@ -78,7 +78,10 @@ def test_debug_shows_the_traceback_and_nothing_else_does(tmp_path: Path) -> None
 
 def test_an_empty_quarantine_is_no_error(tmp_path: Path) -> None:
     done = run_cli("quarantine", "list", root=tmp_path)
-    assert (done.returncode, done.stdout.strip()) == (OK, "Quarantine is empty: every row that came was accepted.")
+    assert (done.returncode, done.stdout.strip()) == (
+        OK,
+        "Quarantine is empty: every row that came was accepted.",
+    )
     assert run_cli("quarantine", "show", "flights", root=tmp_path).returncode == NOTHING
 
 
@@ -102,12 +105,16 @@ def test_the_doctor_finds_a_sound_installation_sound(tmp_path: Path) -> None:
     assert done.returncode == OK, findings
     assert findings["storage"]["state"] == "ok"
     assert findings["declarations"]["state"] == "ok"
-    assert {"python", "packages", "disk", "memory", "dbt project", "catalog", "browser", "daemon"} <= set(findings)
+    assert {"python", "packages", "disk", "memory", "dbt project", "catalog", "browser", "daemon"} <= set(
+        findings
+    )
 
 
 def test_the_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = run_cli("doctor", "--json", root=tmp_path / "file" / "lake", LAKEHOUSE_STATE_DIR=str(tmp_path / "state"))
+    done = run_cli(
+        "doctor", "--json", root=tmp_path / "file" / "lake", LAKEHOUSE_STATE_DIR=str(tmp_path / "state")
+    )
     assert done.returncode == FAILED
     storage = next(item for item in json.loads(done.stdout) if item["what"] == "storage")
     assert storage["state"] == "fail"

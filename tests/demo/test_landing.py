@@ -29,7 +29,9 @@ def _published(name: str) -> bytes:
     return path.read_bytes()
 
 
-def test_the_year_lands_as_one_file_a_day_and_three_snapshots(landed: tuple[Settings, landing.Landed]) -> None:
+def test_the_year_lands_as_one_file_a_day_and_three_snapshots(
+    landed: tuple[Settings, landing.Landed],
+) -> None:
     settings, result = landed
     root = Path(settings.landing)
     assert result.files == 365 + 364 + 3

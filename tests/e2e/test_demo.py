@@ -31,7 +31,8 @@ def _state(root: Path) -> dict[str, int]:
 def test_the_five_tables_land_with_every_row(demo_lake: DemoLake) -> None:
     rows = {"flights": 336_776, "weather": 26_115, "planes": 3_322, "airports": 1_458, "airlines": 16}
     counted = {
-        table: sum(json.loads(add)["numRecords"] for add in _stats(demo_lake.root / "bronze" / table)) for table in rows
+        table: sum(json.loads(add)["numRecords"] for add in _stats(demo_lake.root / "bronze" / table))
+        for table in rows
     }
     assert counted == rows
 
@@ -52,7 +53,11 @@ def test_rows_landed_are_silver_plus_deduplicated_plus_quarantined(demo_lake: De
         assert sum(m["rows_in"] for m in done) == sum(
             m["accepted"] + m["deduplicated"] + m["superseded"] + m["late"] + m["quarantined"] for m in done
         )
-        bronze = sum(deltalake.DeltaTable(str(demo_lake.root / "bronze" / table)).get_add_actions(flatten=True)["num_records"].to_pylist())
+        bronze = sum(
+            deltalake.DeltaTable(str(demo_lake.root / "bronze" / table))
+            .get_add_actions(flatten=True)["num_records"]
+            .to_pylist()
+        )
         assert sum(m["rows_in"] for m in done) == bronze
 
 
@@ -111,7 +116,9 @@ def test_status_is_quick_and_complete(demo_lake: DemoLake) -> None:
 def test_query_prints_tables_csv_and_json(demo_lake: DemoLake) -> None:
     sql = "select count(*) as flights, 'a,b' as text from fct_flights"
     assert "336776" in run_cli("query", sql, root=demo_lake.root).stdout
-    assert json.loads(run_cli("query", sql, "--json", root=demo_lake.root).stdout) == [{"flights": 336_776, "text": "a,b"}]
+    assert json.loads(run_cli("query", sql, "--json", root=demo_lake.root).stdout) == [
+        {"flights": 336_776, "text": "a,b"}
+    ]
     rows = list(csv.reader(io.StringIO(run_cli("query", sql, "-f", "csv", root=demo_lake.root).stdout)))
     assert rows == [["flights", "text"], ["336776", "a,b"]]
 
@@ -129,7 +136,9 @@ def test_nothing_can_be_changed_by_a_query(demo_lake: DemoLake) -> None:
     assert "read-only" in done.stderr
 
 
-def test_the_shell_answers_lists_tables_and_survives_a_mistake(demo_lake: DemoLake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shell_answers_lists_tables_and_survives_a_mistake(
+    demo_lake: DemoLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import subprocess
     import sys
 
@@ -159,7 +168,9 @@ def test_quarantine_shows_refused_rows_whole(demo_lake: DemoLake) -> None:
 
 def test_every_published_table_and_column_carries_its_description(demo_lake: DemoLake) -> None:
     with duckdb.connect(str(demo_lake.catalog), read_only=True) as connection:
-        bare = connection.execute("select schema_name, view_name from duckdb_views() where not internal and comment is null").fetchall()
+        bare = connection.execute(
+            "select schema_name, view_name from duckdb_views() where not internal and comment is null"
+        ).fetchall()
         columns = connection.execute(
             "select schema_name, table_name, column_name from duckdb_columns() where not internal and comment is null "
             "and schema_name in ('main', 'silver')"

@@ -83,7 +83,9 @@ def test_the_declaration_that_all_cases_start_from_is_right(declared: Path) -> N
     assert done.exit_code == 0, done.output
 
 
-@pytest.mark.parametrize(("old", "new", "line", "field", "words"), [case[1:] for case in WRONG], ids=[c[0] for c in WRONG])
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field", "words"), [case[1:] for case in WRONG], ids=[c[0] for c in WRONG]
+)
 def test_a_wrong_declaration_says_where_and_what_would_be_right(
     declared: Path, old: str, new: str, line: int | None, field: str, words: list[str]
 ) -> None:
@@ -92,14 +94,18 @@ def test_a_wrong_declaration_says_where_and_what_would_be_right(
     done = CliRunner().invoke(app, ["validate", "--json"])
     assert done.exit_code == 2
     problems = json.loads(done.stdout)["problems"]
-    matching = [p for p in problems if p["field"].startswith(field) and all(word in p["message"] for word in words)]
+    matching = [
+        p for p in problems if p["field"].startswith(field) and all(word in p["message"] for word in words)
+    ]
     assert matching, problems
     assert matching[0]["file"].endswith("shop/airlines/defs.yaml")
     if line is not None:
         assert matching[0]["line"] == line
 
 
-def test_every_problem_of_every_file_is_printed_and_the_load_refuses_too(declared: Path, tmp_path: Path) -> None:
+def test_every_problem_of_every_file_is_printed_and_the_load_refuses_too(
+    declared: Path, tmp_path: Path
+) -> None:
     declared.write_text(RIGHT.replace("mode: upsert", "mode: merge").replace("format: csv", "format: excel"))
     other = tmp_path / "defs" / "other" / "defs.yaml"
     other.parent.mkdir()
@@ -107,7 +113,12 @@ def test_every_problem_of_every_file_is_printed_and_the_load_refuses_too(declare
     done = run_cli("validate", root=tmp_path / "lake", LAKEHOUSE_PIPELINES_DIR=str(tmp_path / "defs"))
     assert done.returncode == 2
     assert done.stdout == ""
-    for part in ("other/defs.yaml:4: name:", "airlines/defs.yaml:16: silver.mode:", "airlines/defs.yaml:11: source.format:", "3 problems in 2"):
+    for part in (
+        "other/defs.yaml:4: name:",
+        "airlines/defs.yaml:16: silver.mode:",
+        "airlines/defs.yaml:11: source.format:",
+        "3 problems in 2",
+    ):
         assert part in done.stderr
     with pytest.raises(DeclarationError, match="silver.mode"):
         load_pipelines(load_settings())
@@ -122,7 +133,9 @@ def test_two_pipelines_of_one_name_are_refused(declared: Path, tmp_path: Path) -
     assert "names are unique" in done.output
 
 
-def test_a_run_with_a_wrong_declaration_stops_before_anything_is_written(declared: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_wrong_declaration_stops_before_anything_is_written(
+    declared: Path, tmp_path: Path
+) -> None:
     declared.write_text(RIGHT.replace("mode: upsert", "mode: merge"))
     done = run_cli("run", root=tmp_path / "lake", LAKEHOUSE_PIPELINES_DIR=str(tmp_path / "defs"))
     assert done.returncode == 2

@@ -80,7 +80,9 @@ def test_the_written_contract_compiles_to_the_types_that_were_seen(
 
 def test_a_nested_contract_compiles_too(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
-    file.write_text(json.dumps({"id": 1, "who": {"tags": ["a"], "at": [{"x": 1.5}]}, "from": "a", "_rev": 3}) + "\n")
+    file.write_text(
+        json.dumps({"id": 1, "who": {"tags": ["a"], "at": [{"x": 1.5}]}, "from": "a", "_rev": 3}) + "\n"
+    )
     contract = compile_contract(_load(_texts(plan_pipeline(settings, file))[1], tmp_path).Events)
     assert contract.schema["who"] == pl.Struct(
         {"tags": pl.List(pl.String()), "at": pl.List(pl.Struct({"x": pl.Float64()}))}
@@ -90,7 +92,9 @@ def test_a_nested_contract_compiles_too(settings: Settings, tmp_path: Path) -> N
 
 def test_what_is_written_passes_the_projects_own_format_and_lint(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
-    file.write_text(json.dumps({"id": 1, "who": {"tags": ["a"], "long_" * 15: {"b": {"c": [1]}}}, "e_mail": "x"}) + "\n")
+    file.write_text(
+        json.dumps({"id": 1, "who": {"tags": ["a"], "long_" * 15: {"b": {"c": [1]}}}, "e_mail": "x"}) + "\n"
+    )
     target = tmp_path / "events.py"
     target.write_text(_texts(plan_pipeline(settings, file))[1])
     config = str(PROJECT_DIR / "pyproject.toml")
@@ -127,7 +131,14 @@ def test_a_file_below_the_landing_folder_gets_a_relative_path(settings: Settings
 
 def test_every_guess_is_said(settings: Settings, messy: Path) -> None:
     notes = " | ".join(plan_pipeline(settings, messy).assumptions)
-    for word in ("name: web_orders", "source system: files", "'NA' means no value", "key: Order_ID", "mode: upsert", "plain names"):
+    for word in (
+        "name: web_orders",
+        "source system: files",
+        "'NA' means no value",
+        "key: Order_ID",
+        "mode: upsert",
+        "plain names",
+    ):
         assert word in notes
 
 

@@ -85,7 +85,11 @@ def test_combinations_are_never_guessed_as_a_key(tmp_path: Path) -> None:
 def test_nested_json_becomes_structs_and_lists(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     rows = [
-        {"id": 1, "who": {"name": "a", "tags": ["x"], "at": {"lat": 1, "lon": 2.5}}, "when": "2024-01-01T00:00:00Z"},
+        {
+            "id": 1,
+            "who": {"name": "a", "tags": ["x"], "at": {"lat": 1, "lon": 2.5}},
+            "when": "2024-01-01T00:00:00Z",
+        },
         {"id": 2, "who": {"name": "b", "age": 7}, "items": [{"sku": "k", "n": 1}], "zip": "0123"},
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -105,7 +109,7 @@ def test_nested_json_becomes_structs_and_lists(tmp_path: Path) -> None:
 
 def test_embedded_newlines_and_quotes_do_not_shift_rows(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
-    file.write_text('id,note\n' + "".join(f'{i},"line one\nline ""{i}"", done"\n' for i in range(100)))
+    file.write_text("id,note\n" + "".join(f'{i},"line one\nline ""{i}"", done"\n' for i in range(100)))
     result = look_at(file)
     assert result.rows == 100
     assert types(result)["id"] == pl.Int64()
@@ -114,7 +118,11 @@ def test_embedded_newlines_and_quotes_do_not_shift_rows(tmp_path: Path) -> None:
 def test_parquet_types_that_tables_do_not_have_become_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "data.parquet"
     pl.DataFrame(
-        {"id": pl.Series([1, 2], dtype=pl.UInt32), "c": pl.Series(["a", "b"], dtype=pl.Categorical), "n": [1.5, None]}
+        {
+            "id": pl.Series([1, 2], dtype=pl.UInt32),
+            "c": pl.Series(["a", "b"], dtype=pl.Categorical),
+            "n": [1.5, None],
+        }
     ).write_parquet(file)
     assert types(look_at(file)) == {"id": pl.Int64(), "c": pl.String(), "n": pl.Float64()}
 

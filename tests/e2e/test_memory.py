@@ -1,0 +1,76 @@
+"""Memory does not grow with the data: ten times the flights, within the limit that the settings promise."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import deltalake
+import pytest
+
+from lakehouse.demo import source
+from lakehouse.settings import PROJECT_DIR, load_settings
+
+pytestmark = pytest.mark.slow
+TIMES = 10
+ROWS = 336_776
+
+#: One stage in a process of its own; prints the process's peak resident memory in bytes.
+_STAGE = """
+import resource, sys
+from lakehouse.pipelines import load_pipelines
+from lakehouse.settings import load_settings
+from lakehouse.storage import Lake
+from lakehouse.bronze import ingest
+from lakehouse.silver import refine
+settings = load_settings()
+lake = Lake.from_settings(settings)
+for name in sys.argv[2:]:
+    {"bronze": ingest, "silver": refine}[sys.argv[1]](lake, settings, load_pipelines(settings)[name])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def _peak_bytes(root: Path, stage: str, *pipelines: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", _STAGE, stage, *pipelines],
+        env={**os.environ, "LAKEHOUSE_ROOT": str(root), "PYTHONPATH": str(PROJECT_DIR)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(done.stdout.split()[-1])
+
+
+def _land_ten_times(landing: Path) -> None:
+    """The published flights ten times over, each time under other carrier codes, so that every key is new."""
+    header, lines = source.split_lines(source.read_table("flights"))
+    rows = [line.split(b",") for line in lines]
+    codes = ("".join(pair).encode() for pair in itertools.product(string.ascii_uppercase, string.digits))
+    carriers = sorted({row[9] for row in rows})
+    for number in range(TIMES):
+        renamed = {carrier: next(codes) for carrier in carriers}
+        content = b"".join(b",".join([*row[:9], renamed[row[9]], *row[10:]]) for row in rows)
+        file = landing / "flights" / f"flights_{number}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(header + content)
+
+
+def test_ten_times_the_flights_stay_under_the_memory_limit(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    settings = load_settings(root=str(root))
+    _land_ten_times(Path(settings.landing))
+    peaks = {stage: _peak_bytes(root, stage, "flights") for stage in ("bronze", "silver")}
+    for layer in ("bronze", "silver"):
+        counts = deltalake.DeltaTable(str(root / layer / "flights")).get_add_actions(flatten=True)[
+            "num_records"
+        ]
+        assert sum(counts.to_pylist()) == TIMES * ROWS
+    assert {stage: peak for stage, peak in peaks.items() if peak > settings.memory_limit_bytes} == {}
+    print({stage: f"{peak / 2**20:.0f} MiB" for stage, peak in peaks.items()})  # noqa: T201  shown with -rP
