@@ -11,6 +11,7 @@ from lakehouse.storage import quote_identifier
 
 
 def check_constraints(cursor: Any, model: Model, new_rows: str) -> None:
+    """The contract's not_null and check constraints. Raises ``GoldBuildError`` for the first that a row breaks."""
     constraints = model.constraints
     if not constraints:
         return
@@ -24,6 +25,7 @@ def check_constraints(cursor: Any, model: Model, new_rows: str) -> None:
 
 
 def check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> None:
+    """Merge keys are there, filled and unique. Raises ``GoldBuildError`` otherwise."""
     columns = ", ".join(quote_identifier(column) for column in key)
     missing = " OR ".join(f"{quote_identifier(column)} IS NULL" for column in key)
     known = {row[0] for row in cursor.execute(f"DESCRIBE {new_rows}").fetchall()}
@@ -49,6 +51,7 @@ def check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> No
 
 
 def check_inside(cursor: Any, model: str, predicate: str, new_rows: str) -> None:
+    """Every row satisfies replace_where. Raises ``GoldBuildError`` otherwise."""
     outside = f"WITH new_rows AS ({new_rows}) SELECT * FROM new_rows WHERE NOT coalesce(({predicate}), false)"
     count = cursor.execute(f"SELECT count(*) FROM ({outside})").fetchone()[0]
     if count:

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.errors import GoldBuildError
+from lakehouse.gold.project import Model
 from lakehouse.gold.relations import view_sql
 from lakehouse.gold.row_checks import check_constraints, check_inside, check_keys
 from lakehouse.gold.session import BuildSession, WritePlan, Written
@@ -56,13 +57,13 @@ def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
                 hint="build it once from scratch: remove `full_refresh: false`, or run with --full-refresh",
             )
         new_files = _copy(session, cursor, table, sql)
-        new_rows = _parquet(table, new_files, schema)
-        check_constraints(cursor, model, new_rows)
-        change = _Change("overwrite", list(new_files))
-        if plan.base is not None and not incremental:
-            change.dropped = set(plan.base.files()["path"])
-        elif incremental and plan.base is not None:
-            change = _incremental(session, cursor, plan, plan.base, new_files, new_rows)
+        try:
+            change = _plan_change(session, cursor, plan, new_files, schema, incremental=incremental)
+        except GoldBuildError:
+            # Nothing names these files, and nothing will: no need to wait for a vacuum.
+            for file in new_files:
+                table.objects.delete(file.path)
+            raise
         written = _commit(plan, table, schema, change, sum(file.num_records for file in new_files))
         snapshot = table.snapshot(written.version)
         cursor.execute(view_sql(f"gold.{quote_identifier(model.name)}", snapshot))
@@ -71,20 +72,38 @@ def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
         cursor.close()
 
 
-def _incremental(
+def _plan_change(
     session: BuildSession,
     cursor: Any,
     plan: WritePlan,
+    new_files: list[StagedFile],
+    schema: dict[str, pl.DataType],
+    *,
+    incremental: bool,
+) -> _Change:
+    """Check the new rows, and work out what they do to the base version."""
+    model, base = plan.model, plan.base
+    new_rows = _parquet(session.lake.table("gold", model.name), new_files, schema)
+    check_constraints(cursor, model, new_rows)
+    if model.strategy == "merge":
+        check_keys(cursor, model.name, model.unique_key, new_rows)
+    if base is None or not incremental:
+        return _Change("overwrite", list(new_files), set() if base is None else set(base.files()["path"]))
+    return _incremental(session, cursor, model, base, new_files, new_rows)
+
+
+def _incremental(
+    session: BuildSession,
+    cursor: Any,
+    model: Model,
     base: Snapshot,
     new_files: list[StagedFile],
     new_rows: str,
 ) -> _Change:
-    """What the strategy does to the base version: old files that hold a replaced row are written again without it."""
-    model = plan.model
+    """Old files that hold a replaced row are written again without it; the others stay."""
     if model.strategy == "append":
         replaced = "false"
     elif model.strategy == "merge":
-        check_keys(cursor, model.name, model.unique_key, new_rows)
         condition = " AND ".join(f"old.{k} = new_rows.{k}" for k in map(quote_identifier, model.unique_key))
         replaced = f"EXISTS (SELECT 1 FROM new_rows WHERE {condition})"
     else:

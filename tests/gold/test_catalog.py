@@ -272,7 +272,9 @@ def test_rows_deleted_at_the_source_are_shown_nowhere(tmp_path: Path) -> None:
     from lakehouse.gold.relations import source_of
     from tests.lakes import OrdersLake
 
-    orders = OrdersLake(tmp_path / "lake", "upsert", sequence_by="seq", delete_when={"column": "note", "value": "D"})
+    orders = OrdersLake(
+        tmp_path / "lake", "upsert", sequence_by="seq", delete_when={"column": "note", "value": "D"}
+    )
     orders.arrive("1,5,alive,1", "2,5,gone,1")
     orders.arrive("2,5,D,2")
     snapshot = orders.lake.table("silver", "orders").snapshot()

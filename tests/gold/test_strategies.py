@@ -99,6 +99,15 @@ def test_merge_of_a_doubled_key_is_refused_with_an_example(shop: Workshop) -> No
     assert shop.lake.table("gold", "orders").snapshot().version == 0, "nothing was committed"
 
 
+def test_the_first_build_of_a_merge_model_refuses_doubled_keys_and_leaves_no_files(shop: Workshop) -> None:
+    shop.mart(
+        "orders",
+        config(strategy="merge", unique_key="day") + "select day, amount from {{ ref('stg_orders') }}",
+    )
+    assert "unique_key (day) is not unique" in shop.build().failures[0]
+    assert list(shop.lake.objects.list("gold/")) == []
+
+
 def test_merge_of_a_null_key_is_refused(shop: Workshop) -> None:
     shop.mart(
         "orders",
