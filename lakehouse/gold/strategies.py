@@ -54,7 +54,7 @@ def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
             raise GoldBuildError(
                 f"model {model.name}: its columns have changed, which an incremental build cannot write: "
                 f"{_difference(plan.base.schema(), schema)}",
-                hint="build it once from scratch: remove `full_refresh: false`, or run with --full-refresh",
+                hint="remove `full_refresh: false` from the model: the next run then builds it from scratch",
             )
         new_files = _copy(session, cursor, table, sql)
         try:
