@@ -156,7 +156,9 @@ class _Work:
         refused under another contract stay refused: a replay can release them.
         """
         where = list(KEPT_LINEAGE)
-        known = quarantine.half_done(self.lake, self.pipeline.name, stage=STAGE, batches=(self.first, self.last))
+        known = quarantine.half_done(
+            self.lake, self.pipeline.name, stage=STAGE, batches=(self.first, self.last)
+        )
         refused = 0
         if known is not None:
             accepted = accepted.join(known.lazy(), on=where, how="anti")

@@ -1,0 +1,26 @@
+"""Refused rows and what became of them: kept whole, selected, released by a replay, or resolved by a person."""
+
+from lakehouse.quarantine.actions import record
+from lakehouse.quarantine.book import Book, Counts, open_counts, state_counts
+from lakehouse.quarantine.export import export
+from lakehouse.quarantine.resolve import Resolved, resolve
+from lakehouse.quarantine.rows import IDENTITY, SCHEMA, append, half_done
+from lakehouse.quarantine.select import STATES, Selection, State
+
+__all__ = [
+    "IDENTITY",
+    "SCHEMA",
+    "STATES",
+    "Book",
+    "Counts",
+    "Resolved",
+    "Selection",
+    "State",
+    "append",
+    "export",
+    "half_done",
+    "open_counts",
+    "record",
+    "resolve",
+    "state_counts",
+]

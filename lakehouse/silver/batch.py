@@ -1,0 +1,125 @@
+"""Accepted rows into a silver table, in its write mode: what one commit has to add and to remove.
+
+Both the stage (new bronze batches) and a replay (released rows of old ones) go through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.connectors import Batch
+from lakehouse.errors import ContractError
+from lakehouse.pipelines import Pipeline
+from lakehouse.silver import merge
+from lakehouse.silver.prepare import LINEAGE_SCHEMA, SEQUENCE, with_file_order
+from lakehouse.silver.shape import shape, table_schema
+from lakehouse.silver.spool import Spool
+from lakehouse.silver.write import Rewrite, existing_rows, rewrite
+from lakehouse.storage import Snapshot, Table
+
+
+def file_order(batches: Iterable[Batch]) -> dict[str, int]:
+    """Position of each planned file in arrival order."""
+    return {file.path: index for index, file in enumerate(f for b in batches for f in b.files)}
+
+
+def merge_batch(
+    pipeline: Pipeline,
+    table: Table,
+    snapshot: Snapshot | None,
+    accepted: pl.LazyFrame,
+    rows: int,
+    order: Mapping[str, int],
+    spool: Spool,
+) -> tuple[merge.Merged, Rewrite]:
+    """Merge ``rows`` accepted rows with what ``snapshot`` has of the same keys, and stage the files.
+
+    Nothing is committed. The counts of the result add up to ``rows``; its frames are empty but for the keys
+    of replaced rows.
+
+    Raises:
+        ContractError: a row of a history table does not say since when it holds.
+    """
+    key = list(pipeline.contract.key)
+    schema = table_schema(pipeline)
+    changes = shape(accepted, pipeline, order)
+    none = pl.DataFrame(schema={name: schema[name] for name in key})
+    if pipeline.spec.silver.mode == "append" and not key:
+        staged = table.stage(changes.select(*schema))
+        count = sum(file.num_records for file in staged)
+        return merge.Merged(pl.DataFrame(), none, count), Rewrite(staged, [])
+    total = merge.Merged(pl.DataFrame(), none, 0)
+    pieces: list[pl.DataFrame | pl.LazyFrame] = []
+    for part in spool.slices(changes, rows, key):
+        merged = _merge_slice(pipeline, schema, snapshot, part, order)
+        output = merged.rows.select(*schema).sort(key)
+        pieces.append(spool.park(output) if rows > part.height else output)
+        total = merge.Merged(
+            pl.DataFrame(), pl.concat([total.replaced, merged.replaced]),
+            total.accepted + merged.accepted, total.deduplicated + merged.deduplicated,
+            total.superseded + merged.superseded, total.late + merged.late,
+        )  # fmt: skip
+    return total, rewrite(table, snapshot, pieces, total.replaced, key)
+
+
+def _merge_slice(
+    pipeline: Pipeline,
+    schema: Mapping[str, pl.DataType],
+    snapshot: Snapshot | None,
+    changes: pl.DataFrame,
+    order: Mapping[str, int],
+) -> merge.Merged:
+    silver, key = pipeline.spec.silver, list(pipeline.contract.key)
+    content = [name for name in pipeline.contract.schema if name not in key]
+    content += [name for name in silver.sequence_by if name not in (*key, *content)]
+    if silver.delete_when is not None:
+        content.append(names.IS_DELETED)
+
+    def existing(columns: Sequence[str]) -> pl.DataFrame:
+        wanted = [*dict.fromkeys([*key, *columns])]
+        if snapshot is None:
+            return pl.DataFrame(schema={name: schema[name] for name in wanted})
+        return existing_rows(snapshot, changes, key, wanted)
+
+    if silver.mode == "append":
+        return merge.merge_append(changes, existing([]), key)
+    if silver.mode == "upsert":
+        if silver.sequence_by:
+            known = existing([name for name in schema if name not in LINEAGE_SCHEMA])
+        else:
+            # Without a sequence the arrival decides, and a replayed row arrived before some that the table has.
+            known = with_file_order(existing(list(schema)).lazy(), order).collect()
+        return merge.merge_upsert(changes, known, key, silver.sequence_by, content)
+    if changes[SEQUENCE].null_count():
+        raise ContractError(
+            f"silver.{pipeline.name}: {changes[SEQUENCE].null_count()} rows have no {silver.sequence_by[0]}, "
+            "so nobody knows since when they hold; the table is left unchanged",
+            hint="declare the column as not nullable in the contract: such rows are then quarantined",
+        )
+    content = [name for name in content if name not in silver.sequence_by]
+    return merge.merge_history(changes, existing(list(schema)), key, content)
+
+
+def bronze_rows(bronze: Snapshot, batches: Sequence[int]) -> pl.LazyFrame:
+    """Bronze rows of these batches, read from only the files that may hold them."""
+    spans = _spans(batches)
+    uris: dict[str, None] = {}
+    for first, last in spans:
+        uris |= dict.fromkeys(bronze.files_in_range(names.BATCH_ID, first, last))
+    number = pl.col(names.BATCH_ID)
+    wanted = number.is_between(*spans[0]) if len(spans) == 1 else number.is_in(sorted(set(batches)))
+    return bronze.scan(uris=list(uris)).filter(wanted)
+
+
+def _spans(batches: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers as (first, last)."""
+    spans: list[tuple[int, int]] = []
+    for number in sorted(set(batches)):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    return spans

@@ -1,0 +1,108 @@
+"""The columns of a silver table, and accepted rows in the shape that its write mode needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.errors import CommitConflict, ContractError
+from lakehouse.pipelines import Pipeline
+from lakehouse.silver import merge
+from lakehouse.silver.prepare import FILE_ORDER, LINEAGE_SCHEMA, SEQUENCE, with_file_order
+from lakehouse.storage import Snapshot
+
+_INSTANT = pl.Datetime("us", "UTC")
+
+
+def table_schema(pipeline: Pipeline) -> dict[str, pl.DataType]:
+    """Columns of the pipeline's silver table: the contract's, the mode's, and lineage."""
+    contract, silver = pipeline.contract, pipeline.spec.silver
+    extra: dict[str, pl.DataType] = {
+        name: pl.String() for name in silver.sequence_by if name not in contract.schema
+    }
+    if silver.mode == "history":
+        extra = {
+            names.VALID_FROM: _INSTANT,
+            names.VALID_TO: _INSTANT,
+            names.IS_CURRENT: pl.Boolean(),
+            merge.OBSERVED_AT: pl.List(_INSTANT),
+        }
+    if silver.delete_when is not None:
+        extra[names.IS_DELETED] = pl.Boolean()
+    return {**contract.schema, **extra, **LINEAGE_SCHEMA}
+
+
+def fit_schema(snapshot: Snapshot, pipeline: Pipeline) -> Snapshot:
+    """The table with the contract's new columns added.
+
+    Raises:
+        ContractError: a column's type changed.
+        CommitConflict: somebody else committed while the columns were added; what was read must be read again.
+    """
+    schema = table_schema(pipeline)
+    stored = snapshot.schema()
+    changed = [
+        f"{name} is {stored[name]}, the contract says {dtype}"
+        for name, dtype in schema.items()
+        if name in stored and stored[name] != dtype
+    ]
+    if changed:
+        raise ContractError(
+            f"silver.{pipeline.name}: {'; '.join(changed)}; the table is left unchanged",
+            hint="keep the type, or give the pipeline a new name: its table is then built from all its files",
+        )
+    added = {name: dtype for name, dtype in schema.items() if name not in stored}
+    if not added:
+        return snapshot
+    version = snapshot.version
+    wider = snapshot.add_columns(added)
+    if wider.version != version + 1:
+        # The new handle may hold rows of these very batches: committing through it could double them.
+        raise CommitConflict(
+            f"silver.{pipeline.name}: another run committed while columns were added", hint="run again"
+        )
+    return wider
+
+
+def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, int]) -> pl.LazyFrame:
+    """Contract columns, lineage and what the mode needs; keys are whole at this point."""
+    contract, silver = pipeline.contract, pipeline.spec.silver
+    frame = with_file_order(accepted, file_order)
+    extra = [name for name in silver.sequence_by if name not in contract.schema]
+    computed: list[pl.Expr] = []
+    delete = silver.delete_when
+    if delete is not None:
+        marked = pl.col(delete.column).cast(pl.String).eq_missing(pl.lit(str(delete.value)))
+        computed.append(marked.alias(names.IS_DELETED))
+    if silver.mode == "history":
+        computed.append(_instant(frame, silver.sequence_by[0]).alias(SEQUENCE))
+        stored = table_schema(pipeline)
+        extra = [name for name in extra if name in stored]
+    frame = frame.with_columns(computed)
+    kept = [
+        *contract.schema,
+        *extra,
+        *(e.meta.output_name() for e in computed),
+        *LINEAGE_SCHEMA,
+        FILE_ORDER,
+    ]
+    return frame.select(*dict.fromkeys(kept))
+
+
+def _instant(frame: pl.LazyFrame, column: str) -> pl.Expr:
+    """A sequence column as an instant: timestamps as they are, dates at midnight UTC, ISO text parsed."""
+    dtype = frame.collect_schema()[column]
+    value = pl.col(column)
+    if isinstance(dtype, pl.String):
+        return value.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+    if isinstance(dtype, pl.Datetime):
+        return (
+            value.dt.cast_time_unit("us")
+            if dtype.time_zone
+            else value.dt.cast_time_unit("us").dt.replace_time_zone("UTC")
+        )
+    if isinstance(dtype, pl.Date):
+        return value.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return pl.from_epoch(value, time_unit="us").dt.replace_time_zone("UTC")
