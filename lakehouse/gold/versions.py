@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from lakehouse import checks
@@ -89,8 +90,8 @@ def commit_document(snapshot: Snapshot, stage: str) -> tuple[dict[str, Any], int
 
     Without such a commit (history cut short, a table that another tool wrote): nothing, and the version itself.
     """
-    for commit in snapshot.history(_HISTORY_LIMIT):
-        if commit.version <= snapshot.version and commit.metadata.get("stage") == stage:
+    for commit in islice(snapshot.commits(), _HISTORY_LIMIT):
+        if commit.metadata.get("stage") == stage:
             return commit.metadata, commit.version
     return {}, snapshot.version
 

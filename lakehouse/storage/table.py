@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -267,11 +268,21 @@ class Snapshot:
         )
         return frame if columns is None else frame.select(columns)
 
+    def commits(self) -> Iterator[CommitInfo]:
+        """The commits up to this version, the newest first, as far back as the log reaches; read one by one.
+
+        Not the library's ``history``: for a version that is not the newest (pinned, or overtaken meanwhile) it
+        returns the newest commits of the table under the numbers of this version's (measured, deltalake 1.6.6).
+        """
+        for version in range(self.version, -1, -1):
+            raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
+            if raw is None:
+                return
+            yield _commit_info(version, raw)
+
     def history(self, limit: int | None = None) -> list[CommitInfo]:
-        """The newest commits first, up to this version."""
-        with translated(f"history of {self.table.label}"):
-            entries = self._handle.history(limit)
-        return [_commit_info(entry) for entry in entries]
+        """The newest ``limit`` commits up to this version, the newest first."""
+        return list(islice(self.commits(), limit))
 
     def stage(self, frame: pl.LazyFrame, *, max_rows_per_file: int | None = None) -> list[StagedFile]:
         """See ``Table.stage``."""
@@ -354,11 +365,14 @@ def _properties(txns: Mapping[str, int], metadata: Mapping[str, Any]) -> Any:
     )
 
 
-def _commit_info(entry: Mapping[str, Any]) -> CommitInfo:
-    raw = entry.get(names.COMMIT_KEY)
+def _commit_info(version: int, raw: bytes) -> CommitInfo:
+    entry: Mapping[str, Any] = next(
+        (json.loads(line)["commitInfo"] for line in raw.splitlines() if b'"commitInfo"' in line[:20]), {}
+    )
+    document = entry.get(names.COMMIT_KEY)
     return CommitInfo(
-        version=int(entry.get("version", -1)),
+        version=version,
         timestamp_utc=datetime.fromtimestamp(int(entry.get("timestamp", 0)) / 1000, tz=UTC),
         operation=str(entry.get("operation", "")),
-        metadata=json.loads(raw) if isinstance(raw, str) else {},
+        metadata=json.loads(document) if isinstance(document, str) else {},
     )

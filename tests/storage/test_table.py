@@ -76,6 +76,16 @@ def test_metadata_comes_back_from_the_history(table: Table) -> None:
     assert oldest.metadata == {"n": 1}
 
 
+def test_a_pinned_version_has_its_own_history(table: Table) -> None:
+    create(table)
+    overtaken = table.snapshot()
+    for number in (1, 2):
+        table.snapshot().commit(add=table.stage(FRAME.lazy()), metadata={"n": number + 1})
+    found = [(commit.version, commit.metadata["n"]) for commit in table.snapshot(1).history()]
+    assert found == [(1, 2), (0, 1)]
+    assert [commit.metadata["n"] for commit in overtaken.history(1)] == [1]
+
+
 def test_a_missing_table_is_told_from_an_unreadable_one(table: Table) -> None:
     with pytest.raises(TableNotFound):
         table.snapshot()
