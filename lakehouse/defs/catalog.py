@@ -19,15 +19,15 @@ from lakehouse.settings import Settings
 CATALOG = dg.AssetKey(["catalog", "gold"])
 
 
-def catalog_definitions(settings: Settings, gold_keys: Sequence[dg.AssetKey]) -> dg.Definitions:
-    """The publishing asset, downstream of every gold model."""
+def catalog_definitions(settings: Settings, published: Sequence[dg.AssetKey]) -> dg.Definitions:
+    """The publishing asset, downstream of every table that analysts see."""
 
     @dg.multi_asset(
         name="publish",
         specs=[
             dg.AssetSpec(
                 CATALOG,
-                deps=list(gold_keys),
+                deps=list(published),
                 description="What analysts read: `gold.duckdb`, views over one consistent set of table versions "
                 "(a restore point). Made only when every blocking check of those versions has passed.",
                 group_name="catalog",

@@ -35,7 +35,14 @@ def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg
     return dg.Definitions.merge(
         _pipelines(settings, pipelines),
         gold,
-        catalog_definitions(settings, [dg.AssetKey(names.asset_key("gold", model.name)) for model in tables]),
+        # Silver too: a table that no model reads is published all the same.
+        catalog_definitions(
+            settings,
+            [
+                *(dg.AssetKey(names.asset_key("gold", model.name)) for model in tables),
+                *(dg.AssetKey(names.asset_key("silver", name)) for name in pipelines),
+            ],
+        ),
         sensor_definitions(settings, job, gold_keys),
         dg.Definitions(
             jobs=[job],

@@ -134,7 +134,7 @@ def _run(
         recorder = Recorder(progress)
         _execute(job, instance, recorder, sources, models)
         failed = recorder.failed_sources
-        if failed and models is not None and "gold" not in recorder.steps_that_ran:
+        if failed and models is not None and "publish" not in recorder.steps_that_ran:
             healthy = [source for source in sources if source not in failed]
             _execute(job, instance, recorder, healthy, models)
     return recorder

@@ -117,7 +117,10 @@ def _build(
         context.log.warning(note)
     for model in result.models:
         key = dg.AssetKey(names.asset_key("gold", model.name))
-        if model.status in ("built", "unchanged") and key in context.selected_asset_keys:
+        # A model whose sources have sent nothing yet is told of with no rows: without an output of every model
+        # Dagster would skip publishing, and the tables that are there would never be seen.
+        told = model.status in ("built", "unchanged") or (model.status == "skipped" and result.ok)
+        if told and key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=key, metadata=_metadata(runtime, model, result))
     for test in result.tests:
         if not test.models:
@@ -161,6 +164,8 @@ def _metadata(runtime: Runtime, model: ModelResult, result: GoldResult) -> dict[
         "seconds": round(model.seconds, 3),
         "silver versions": dg.MetadataValue.json(result.silver_versions),
     }
+    if model.status == "skipped":
+        metadata |= {"dagster/row_count": 0, "waits for": model.message}
     if model.version is not None:
         metadata |= {
             "dagster/row_count": model.rows,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse import checks, names
-from lakehouse.errors import CommitConflict, PublishBlocked
+from lakehouse.errors import CheckFailed, CommitConflict, PublishBlocked
 from lakehouse.gold import catalog
 from lakehouse.gold.restore_points import RestorePoint, current_point, list_ids, load, new_id, save
 from lakehouse.gold.results import GoldResult
-from lakehouse.gold.versions import commit_document, good_versions
+from lakehouse.gold.versions import commit_document, good_versions, pin_silver
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake, Snapshot
 
@@ -37,6 +37,7 @@ def publish(lake: Lake, settings: Settings, *, gold: GoldResult, run_id: str = "
         before = current_point(lake)
         versions = {f"gold/{name}": version for name, version in gold.versions.items()}
         versions |= {f"silver/{table}": version for table, version in gold.silver_versions.items()}
+        versions |= _unread_silver(lake, gold, before)
         _refuse_failed(lake, gold, versions, before)
         _refuse_older(before, versions)
         point = _point(lake, gold, versions, before, run_id)
@@ -56,6 +57,20 @@ def heal(lake: Lake, settings: Settings) -> RestorePoint | None:
         if point is not None and not catalog.is_current(settings, point):
             catalog.regenerate(lake, settings, point)
         return point
+
+
+def _unread_silver(lake: Lake, gold: GoldResult, before: RestorePoint | None) -> dict[str, int]:
+    """Versions of the silver tables that no model reads: the newest good one; none, and the table stays out."""
+    found: dict[str, int] = {}
+    for table in lake.tables("silver"):
+        if table in gold.silver_versions:
+            continue
+        try:
+            pins, _ = pin_silver(lake, [table], before, None)
+        except CheckFailed:
+            continue  # its only version failed a check: the others need not wait for it
+        found |= {names.table_path("silver", name): pin.snapshot.version for name, pin in pins.items()}
+    return found
 
 
 def _refuse_incomplete(gold: GoldResult) -> None:
@@ -116,6 +131,8 @@ def _point(
     for layer in layers:
         for table in lake.tables(layer):
             path = names.table_path(layer, table)
+            if layer == "silver" and path not in tables:
+                continue
             snapshot = lake.table(layer, table).snapshot_or_none(tables.get(path))
             if snapshot is None:
                 continue
