@@ -99,7 +99,9 @@ def record(lake: Lake, outcomes: Iterable[CheckOutcome], *, run_id: str = "") ->
         snapshot = table.snapshot_or_none()
         try:
             if snapshot is None:
-                table.create(SCHEMA, add=staged, metadata=metadata, description=(__doc__ or "").splitlines()[0])
+                table.create(
+                    SCHEMA, add=staged, metadata=metadata, description=(__doc__ or "").splitlines()[0]
+                )
             else:
                 snapshot.commit(add=staged, metadata=metadata)
             return len(rows)
@@ -128,7 +130,9 @@ def outcomes(lake: Lake, versions: Mapping[str, int]) -> list[CheckOutcome]:
         .collect()
     )
     return [
-        CheckOutcome(**{key: value for key, value in row.items() if key != "subject"} | {"sample": _sample(row)})
+        CheckOutcome(
+            **{key: value for key, value in row.items() if key != "subject"} | {"sample": _sample(row)}
+        )
         for row in newest.iter_rows(named=True)
     ]
 

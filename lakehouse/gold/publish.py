@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse import checks, names
-from lakehouse.errors import CheckFailed, CommitConflict, PublishBlocked
+from lakehouse.errors import CommitConflict, PublishBlocked
 from lakehouse.gold import catalog
 from lakehouse.gold.restore_points import RestorePoint, current_point, list_ids, load, new_id, save
 from lakehouse.gold.results import GoldResult
-from lakehouse.gold.versions import commit_document, good_versions, pin_silver
+from lakehouse.gold.versions import commit_document, good_versions
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake, Snapshot
 
@@ -60,17 +60,19 @@ def heal(lake: Lake, settings: Settings) -> RestorePoint | None:
 
 
 def _unread_silver(lake: Lake, gold: GoldResult, before: RestorePoint | None) -> dict[str, int]:
-    """Versions of the silver tables that no model reads: the newest good one; none, and the table stays out."""
-    found: dict[str, int] = {}
-    for table in lake.tables("silver"):
-        if table in gold.silver_versions:
-            continue
-        try:
-            pins, _ = pin_silver(lake, [table], before, None)
-        except CheckFailed:
-            continue  # its only version failed a check: the others need not wait for it
-        found |= {names.table_path("silver", name): pin.snapshot.version for name, pin in pins.items()}
-    return found
+    """Versions of the silver tables that no model reads: the newest good one, else the published one.
+
+    A table that has neither stays out of the point: the others need not wait for it.
+    """
+    newest: dict[str, int] = {}
+    for table in set(lake.tables("silver")).difference(gold.silver_versions):
+        snapshot = lake.table("silver", table).snapshot_or_none()
+        if snapshot is not None:
+            newest[names.table_path("silver", table)] = snapshot.version
+    refused = {outcome.subject for outcome in checks.failed_blocking(lake, newest)}
+    published = {} if before is None else before.tables
+    kept = {path: published[path] for path in refused if path in published}
+    return {path: version for path, version in newest.items() if path not in refused} | kept
 
 
 def _refuse_incomplete(gold: GoldResult) -> None:

@@ -63,7 +63,7 @@ def explain(error: Exception) -> QueryError:
     if "read-only mode" in text:
         return QueryError(
             "the catalog is read-only: it shows what pipelines have published",
-            hint="keep results of your own in memory: CREATE TABLE memory.main.x AS SELECT …",
+            hint="to keep a result while you work, open the catalog in DuckDB: CREATE TEMP TABLE x AS SELECT …",
         )
     if "does not exist" in text and "Table with name" in text:
         return QueryError(text, hint="list the tables: SELECT * FROM lakehouse_info.tables")

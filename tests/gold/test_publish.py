@@ -206,3 +206,19 @@ def test_an_unfinished_result_is_refused(daily: Workshop) -> None:
     with pytest.raises(PublishBlocked, match="broken"):
         daily.publish(dataclasses.replace(result, models=(failed,)))
     assert current_point(daily.lake) is None
+
+
+def test_a_silver_table_that_no_model_reads_is_published_at_its_newest_good_version(daily: Workshop) -> None:
+    daily.land([{"customer": "x"}], table="customers")
+    assert daily.publish().tables["silver/customers"] == 0
+    refused = daily.land([{"customer": "y"}], table="customers")
+    checks.record(daily.lake, [CheckOutcome("silver", "customers", refused, "volume", passed=False)])
+    daily.land([order(4, "c", 1)])
+    assert daily.publish().tables == {"gold/daily": 1, "silver/customers": 0, "silver/orders": 1}
+    assert query(daily.settings, "select customer from silver.customers").rows() == [("x",)]
+
+
+def test_a_silver_table_without_any_good_version_stays_out(daily: Workshop) -> None:
+    version = daily.land([{"customer": "x"}], table="customers")
+    checks.record(daily.lake, [CheckOutcome("silver", "customers", version, "volume", passed=False)])
+    assert daily.publish().tables == {"gold/daily": 0, "silver/orders": 0}
