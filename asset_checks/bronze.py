@@ -75,7 +75,9 @@ def _conservation(subject: Subject) -> Finding:
         if found != document["rows_in"]:
             wrong.append({"batch": batch, "rows in": document["rows_in"], "landed + quarantined": found})
     # Rows of a batch that no commit speaks of: somebody else wrote into the table.
-    wrong += [{"batch": batch, "rows in": 0, "landed + quarantined": found} for batch, found in landed.items()]
+    wrong += [
+        {"batch": batch, "rows in": 0, "landed + quarantined": found} for batch, found in landed.items()
+    ]
     facts = {"batches checked": len(subject.commits), "rows checked": total}
     if wrong:
         return Finding(False, f"{len(wrong)} batches do not add up", len(wrong), wrong[:5], facts)
@@ -91,7 +93,9 @@ def _volume(subject: Subject) -> Finding:
         if rows < least:
             wrong.append({"batch": batch, "rows": rows, "expected": f"at least {least} rows"})
         elif usual and not usual / UNUSUAL_FACTOR <= size <= usual * UNUSUAL_FACTOR:
-            wrong.append({"batch": batch, "rows": rows, "bytes": size, "expected": f"about {usual:,.0f} bytes"})
+            wrong.append(
+                {"batch": batch, "rows": rows, "bytes": size, "expected": f"about {usual:,.0f} bytes"}
+            )
     facts = {"batches checked": len(subject.commits), "usual bytes of a batch": round(usual)}
     if wrong:
         return Finding(False, f"{len(wrong)} batches of unusual size", len(wrong), wrong[:5], facts)

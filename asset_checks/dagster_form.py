@@ -44,9 +44,7 @@ def result(outcome: CheckOutcome, facts: Mapping[str, Any] | None = None) -> dg.
 def _table(sample: Sequence[Mapping[str, Any]]) -> Any:
     """Rows as a table; every cell as text, because Dagster's tables take no nested values."""
     columns = list(dict.fromkeys(name for row in sample for name in row))
-    records = [
-        dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in sample
-    ]
+    records = [dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in sample]
     return dg.MetadataValue.table(
         records, schema=dg.TableSchema([dg.TableColumn(name, "string") for name in columns])
     )

@@ -84,7 +84,9 @@ def _orphans(subject: Subject, reference: ReferenceSpec) -> Finding:
     }
     text = f"{count:,} of {total:,} rows without a partner ({share:.2%}, at most {reference.max_orphan_share:.2%})"
     passed = share <= reference.max_orphan_share
-    return Finding(passed, text, count, by_value.head(5).rename({"len": "rows"}).to_dicts() if count else (), facts)
+    return Finding(
+        passed, text, count, by_value.head(5).rename({"len": "rows"}).to_dicts() if count else (), facts
+    )
 
 
 def partners(pipeline: Pipeline) -> list[list[str]]:

@@ -11,7 +11,6 @@ from lakehouse import names
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver.refine import table_schema
 
-
 #: Of fewer rows than this a share says nothing: one bad row of the fifty of a quiet hour is no reason to stop.
 SHARE_ROWS = 1_000
 
@@ -160,7 +159,12 @@ def _rules(subject: Subject) -> Finding:
     if not broken and not warned:
         return Finding(True, f"{len(declared)} rules hold for {rows:,} rows", facts=facts)
     sample = [
-        {"rules": row["_broken_rules"], "file": row["_source_file"], "row": row["_source_row"], "raw": row["_raw"]}
+        {
+            "rules": row["_broken_rules"],
+            "file": row["_source_file"],
+            "row": row["_source_row"],
+            "raw": row["_raw"],
+        }
         for row in subject.quarantined("silver").head(5).iter_rows(named=True)
     ]
     listed = ", ".join(f"{rule} ({count})" for rule, count in {**broken, **warned}.items())
@@ -199,7 +203,9 @@ def _key_unique(subject: Subject) -> Finding:
         found = pl.concat([found, current], how="diagonal")
     facts = {"files read": len(uris), "rows in the table": subject.snapshot.num_rows()}
     if count:
-        return Finding(False, f"{count} rows share their key with another", count, found.head(5).to_dicts(), facts)
+        return Finding(
+            False, f"{count} rows share their key with another", count, found.head(5).to_dicts(), facts
+        )
     return Finding(True, "every key identifies one row", facts=facts)
 
 

@@ -52,10 +52,12 @@ def _publish(context: dg.AssetExecutionContext, runtime: Runtime) -> Iterator[dg
     try:
         ledger.sync(runtime.lake, runtime.pipelines.values())
         # On its own (from the UI, or retried) the step asks for the build again, which then finds nothing to do.
-        gold = runtime.gold.get(context.run.run_id) or build(runtime.lake, runtime.settings, run_id=context.run.run_id)
+        gold = runtime.gold.get(context.run.run_id) or build(
+            runtime.lake, runtime.settings, run_id=context.run.run_id
+        )
         _remember_lag(context, runtime)
         point = publish(runtime.lake, runtime.settings, gold=gold, run_id=context.run.run_id)
-    except (LakehouseError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.gold.pop(context.run.run_id, None)
         runtime.failed(context, "publish", None, error)
     runtime.succeeded("publish", None, context.run.run_id)

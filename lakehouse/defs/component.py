@@ -87,8 +87,16 @@ def _silver(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
     spec = pipeline.spec
     contract = pipeline.contract
     checks = silver_checks(pipeline)
-    how = {"append": "new keys are added", "upsert": "the latest state per key", "history": "every state per key"}
-    key = f"Key: {', '.join(contract.key)}; {how[spec.silver.mode]}." if contract.key else "No key; rows are added."
+    how = {
+        "append": "new keys are added",
+        "upsert": "the latest state per key",
+        "history": "every state per key",
+    }
+    key = (
+        f"Key: {', '.join(contract.key)}; {how[spec.silver.mode]}."
+        if contract.key
+        else "No key; rows are added."
+    )
 
     @dg.multi_asset(
         name=f"silver_{pipeline.name}",

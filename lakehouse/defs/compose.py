@@ -56,7 +56,9 @@ def _pipelines(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg.Defi
     """The pipelines through Dagster's component tree, which the UI shows; without it from another folder."""
     if Path(settings.pipelines_dir) == PROJECT_DIR / "lakehouse" / "defs":
         return dg.load_from_defs_folder(path_within_project=PROJECT_DIR)
-    return dg.Definitions.merge(*(pipeline_definitions(pipeline, settings) for pipeline in pipelines.values()))
+    return dg.Definitions.merge(
+        *(pipeline_definitions(pipeline, settings) for pipeline in pipelines.values())
+    )
 
 
 def _keys(asset: object) -> list[dg.AssetKey]:

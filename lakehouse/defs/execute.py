@@ -107,7 +107,9 @@ def parse_selection(
     return list(dict.fromkeys(chosen_sources)), list(models) if chosen_sources else chosen_models
 
 
-def _everything_due(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline], code_hash: str) -> Work:
+def _everything_due(
+    lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline], code_hash: str
+) -> Work:
     seen = backlog.look(lake, settings, pipelines)
     # No back-off: somebody is at the keyboard and wants it tried now.
     found = failures.open_failures(lake)
@@ -125,10 +127,10 @@ def _run(
     from lakehouse.defs.compose import JOB, definitions_for
     from lakehouse.defs.instance import open_instance
     from lakehouse.defs.report import Recorder, quiet
-    from lakehouse.defs.workers import reap
+    from lakehouse.defs.workers import note_reaped, reap
 
     with quiet(), open_instance(settings) as instance:
-        reap(instance)
+        note_reaped(reap(instance), Lake.from_settings(settings))
         definitions = definitions_for(settings, pipelines)
         job = definitions.resolve_job_def(JOB)
         recorder = Recorder(progress)

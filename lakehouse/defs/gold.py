@@ -63,7 +63,11 @@ def gold_definitions(settings: Settings) -> dg.Definitions:
 
 
 def _asset_spec(
-    project: Project, name: str, manifest: Mapping[str, Any], translator: LakehouseTranslator, settings: Settings
+    project: Project,
+    name: str,
+    manifest: Mapping[str, Any],
+    translator: LakehouseTranslator,
+    settings: Settings,
 ) -> dg.AssetSpec:
     model = project.models[name]
     spec = translator.get_asset_spec(manifest, model.unique_id, None)
@@ -81,7 +85,9 @@ def _check_spec(test: Test) -> dg.AssetCheckSpec:
         check_name(test),
         asset=names.asset_key("gold", test.models[0]),
         description=test.description or None,
-        additional_deps=[key for key in others if key != dg.AssetKey(names.asset_key("gold", test.models[0]))],
+        additional_deps=[
+            key for key in others if key != dg.AssetKey(names.asset_key("gold", test.models[0]))
+        ],
         # Unit tests run when code has changed only, and a blocking check without a result is a warning each.
         blocking=test.severity == "error" and test.kind == "data",
         metadata={"kind": f"dbt {test.kind} test", "recovery": recovery(test.models[0])},
@@ -108,9 +114,11 @@ def _build(
             runtime.settings,
             select=select,
             run_id=context.run.run_id,
-            on_event=lambda item: context.log.info(f"{type(item).__name__[:-6].lower()} {item.name}: {item.status}"),
+            on_event=lambda item: context.log.info(
+                f"{type(item).__name__[:-6].lower()} {item.name}: {item.status}"
+            ),
         )
-    except (LakehouseError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.failed(context, "gold", None, error)
     runtime.gold[context.run.run_id] = result
     for note in result.notes:

@@ -94,19 +94,25 @@ class Recorder:
             text = str(hint.value) if hint is not None else ""
             return StepOutcome(name, "failed", seconds, user.description or "", text)
         asset = name
-        closed = [c for c in self.checks.values() if not c.passed and c.severity == "ERROR" and self._of(c, asset)]
+        closed = [
+            c for c in self.checks.values() if not c.passed and c.severity == "ERROR" and self._of(c, asset)
+        ]
         if closed:
             message = "; ".join(f"check {c.name} of {c.asset}: {c.message}" for c in closed)
             return StepOutcome(name, "failed", seconds, message, self._remedies.get(closed[0].asset, ""))
         error = data.error
         cause = error.cause if error is not None and error.cause is not None else error
-        return StepOutcome(name, "failed", seconds, (cause.message if cause else "").strip(), "lakehouse doctor")
+        return StepOutcome(
+            name, "failed", seconds, (cause.message if cause else "").strip(), "lakehouse doctor"
+        )
 
     @staticmethod
     def _of(check: CheckLine, step: str) -> bool:
         if step == "gold":
             return check.asset.startswith("gold/")
-        return check.asset == step or (step.startswith("references/") and check.asset == f"silver/{step.split('/')[1]}")
+        return check.asset == step or (
+            step.startswith("references/") and check.asset == f"silver/{step.split('/')[1]}"
+        )
 
     def _materialized(self, event: dg.DagsterEvent) -> None:
         asset = event.asset_key.to_user_string() if event.asset_key else ""
@@ -119,7 +125,11 @@ class Recorder:
     def _checked(self, event: dg.DagsterEvent) -> None:
         data = event.asset_check_evaluation_data
         line = CheckLine(
-            data.asset_key.to_user_string(), data.check_name, data.passed, data.severity.value, data.description or ""
+            data.asset_key.to_user_string(),
+            data.check_name,
+            data.passed,
+            data.severity.value,
+            data.description or "",
         )
         self.checks[(line.asset, line.name)] = line
         if not data.passed and (recovery := data.metadata.get("recovery")) is not None:

@@ -53,19 +53,23 @@ class Runtime:
             failures.clear(self.lake, [(stage, source)], run_id=run_id)
             del self._open_failures[(stage, source)]
 
-    def gate_failed(self, stage: str, source: str | None, messages: list[str], hint: str, run_id: str) -> None:
+    def gate_failed(
+        self, stage: str, source: str | None, messages: list[str], hint: str, run_id: str
+    ) -> None:
         """Write that blocking checks of this stage failed. Dagster fails the step itself."""
         error = CheckFailed("; ".join(messages), hint=hint)
         self._remember(stage, source, error, run_id, is_gate=True)
 
-    def failed(self, context: dg.AssetExecutionContext, stage: str, source: str | None, error: Exception) -> NoReturn:
+    def failed(
+        self, context: dg.AssetExecutionContext, stage: str, source: str | None, error: Exception
+    ) -> NoReturn:
         """Turn an error of the core into what Dagster shall do about it.
 
         Transient errors are tried again, with back-off and jitter, in the same run; after the last attempt, and
         for permanent errors, the failure is remembered and the step fails with the error's own hint.
         """
         if isinstance(error, TransientError) and context.retry_number < MAX_RETRIES:
-            wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)  # noqa: S311
+            wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)
             context.log.warning(f"{error.message} (trying again in {wait_s:.1f} s)")
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
         self._remember(stage, source, error, context.run.run_id, is_gate=isinstance(error, CheckFailed))
@@ -78,7 +82,9 @@ class Runtime:
             ) from error
         raise error
 
-    def _remember(self, stage: str, source: str | None, error: Exception, run_id: str, *, is_gate: bool) -> None:
+    def _remember(
+        self, stage: str, source: str | None, error: Exception, run_id: str, *, is_gate: bool
+    ) -> None:
         """Best effort: a store that does not take the note must not hide the error itself."""
         try:
             failures.record(self.lake, stage, source, error, run_id=run_id, is_gate=is_gate)
@@ -100,4 +106,6 @@ def freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
 
     fail = timedelta(minutes=max(2.0, settings.sla_fail_minutes))
     warn = timedelta(minutes=max(1.0, settings.sla_warn_minutes))
-    return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=min(warn, fail / 2) if warn >= fail else warn)
+    return dg.FreshnessPolicy.time_window(
+        fail_window=fail, warn_window=min(warn, fail / 2) if warn >= fail else warn
+    )

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
 from lakehouse import names
-from lakehouse.defs import workers
+from lakehouse.defs import currency, workers
 from lakehouse.defs.catalog import CATALOG
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
 from lakehouse.errors import GoldBuildError
@@ -42,9 +42,13 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
         "published yet), with gold and the catalog. What keeps failing is retried apart, with back-off.",
     )
     def arrivals_sensor(context: dg.SensorEvaluationContext) -> Any:
-        for run_id in workers.reap(context.instance):
-            context.log.warning(f"run {run_id} had no process any more; it is ended, its work is done again")
         runtime = runtime_of(context)
+        ended = workers.reap(context.instance)
+        workers.note_reaped(ended, runtime.lake)
+        for run in ended:
+            context.log.warning(
+                f"run {run.run_id} had no process any more; it is ended, its work is done again"
+            )
         seen = backlog.look(runtime.lake, runtime.settings, runtime.pipelines)
         for name, item in seen.news.items():
             if item.error:
@@ -64,21 +68,31 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
     )
     def sla_sensor(context: dg.SensorEvaluationContext) -> Any:
         runtime = runtime_of(context)
-        return dg.SkipReason(watch_once(context, runtime))
+        seen = watch_once(context, runtime)
+        if not currency.is_due(context.cursor, runtime.settings, seen.at_utc):
+            return dg.SkipReason(watch.summary(seen.tables))
+        fed_by = watch.feeds(runtime.settings, runtime.pipelines, seen.backlog, views=True)
+        return dg.SensorResult(
+            skip_reason=watch.summary(seen.tables),
+            asset_events=currency.report(context.instance, currency.complete_assets(seen, fed_by)),
+            cursor=seen.at_utc.isoformat(),
+        )
 
     return dg.Definitions(sensors=[arrivals_sensor, sla_sensor])
 
 
-def watch_once(context: dg.SensorEvaluationContext, runtime: Runtime) -> str:
-    """One look at the SLA: history and alerts first, then a line for the tick."""
+def watch_once(context: dg.SensorEvaluationContext, runtime: Runtime) -> watch.Observation:
+    """One look at the SLA: history and alerts."""
     seen = watch.observe(runtime.lake, runtime.settings, runtime.pipelines)
     watch.record(runtime.lake, runtime.settings, seen)
     for sent in alerts.tick(runtime.lake, runtime.settings, seen.tables, seen.at_utc):
         outcome = f"not delivered ({sent.error}), to be tried again" if sent.error else "delivered"
         context.log.warning(f"alert {sent.kind} of incident {sent.incident_id} to {sent.channel}: {outcome}")
     for silence in seen.silent:
-        context.log.info(f"source {silence.source} is silent since {silence.last_arrival_utc:%Y-%m-%d %H:%M:%SZ}")
-    return watch.summary(seen.tables)
+        context.log.info(
+            f"source {silence.source} is silent since {silence.last_arrival_utc:%Y-%m-%d %H:%M:%SZ}"
+        )
+    return seen
 
 
 def _decide(runtime: Runtime, seen: backlog.Backlog) -> Work:
@@ -95,7 +109,9 @@ def _decide(runtime: Runtime, seen: backlog.Backlog) -> Work:
     )
 
 
-def _main(context: dg.SensorEvaluationContext, work: Work, gold_keys: Sequence[dg.AssetKey]) -> dg.RunRequest | None:
+def _main(
+    context: dg.SensorEvaluationContext, work: Work, gold_keys: Sequence[dg.AssetKey]
+) -> dg.RunRequest | None:
     if not work.has_main or _in_progress(context, "main"):
         return None
     keys = stage_keys(work.sources)

@@ -14,7 +14,6 @@ from lakehouse.checks import CheckOutcome, record
 from lakehouse.defs.events import stage_metadata, table_schema
 from lakehouse.defs.runtime import Runtime, runtime_of
 from lakehouse.defs.workers import note_worker
-from lakehouse.errors import LakehouseError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import refine
 from lakehouse.storage import Snapshot
@@ -45,7 +44,7 @@ def run_stage(
             return
         found = evaluate(checks, _subject(runtime, pipeline, snapshot))
         record(runtime.lake, [outcome for _, outcome, _ in found], run_id=context.run.run_id)
-    except (LakehouseError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.failed(context, layer, source, error)
     _settle(runtime, layer, source, [outcome for _, outcome, _ in found], context.run.run_id)
     metadata = stage_metadata(result, snapshot)
@@ -82,9 +81,7 @@ def _subject(runtime: Runtime, pipeline: Pipeline, snapshot: Snapshot) -> Subjec
     return Subject(runtime.lake, pipeline, snapshot, published_batch, published_version)
 
 
-def _settle(
-    runtime: Runtime, layer: str, source: str, outcomes: Sequence[CheckOutcome], run_id: str
-) -> None:
+def _settle(runtime: Runtime, layer: str, source: str, outcomes: Sequence[CheckOutcome], run_id: str) -> None:
     """Remember a closed gate, or that this stage is well again."""
     closed = [outcome for outcome in outcomes if outcome.blocking and not outcome.passed]
     if closed:

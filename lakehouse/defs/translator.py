@@ -34,7 +34,9 @@ class LakehouseTranslator(DagsterDbtTranslator):
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
         columns = [
             dg.TableColumn(
-                column["name"], column.get("data_type") or "unknown", description=column.get("description") or None
+                column["name"],
+                column.get("data_type") or "unknown",
+                description=column.get("description") or None,
             )
             for column in dbt_resource_props.get("columns", {}).values()
         ]

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 import psutil
 from dagster import DagsterRunStatus, RunsFilter
+
+from lakehouse.errors import PermanentError
+from lakehouse.ops import failures
+from lakehouse.storage import Lake
 
 TAG = "lakehouse/worker"
 _ALIVE = [
@@ -34,15 +40,49 @@ def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
         instance.add_run_tags(run.run_id, tag)
 
 
-def reap(instance: dg.DagsterInstance) -> list[str]:
-    """End the runs whose process on this host is gone, and give their pools back; their ids."""
+@dataclass(frozen=True)
+class Reaped:
+    """A run that was ended because its process is gone, and the steps that it was in."""
+
+    run_id: str
+    steps: tuple[str, ...]
+
+
+def reap(instance: dg.DagsterInstance) -> list[Reaped]:
+    """End the runs whose process on this host is gone, and give their pools back."""
     ended = []
     for run in instance.get_runs(RunsFilter(statuses=_ALIVE)):
-        if _is_dead(run.tags.get(TAG)):
-            instance.report_run_failed(run, "The process that carried this run is gone (killed, or the machine stopped).")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            ended.append(run.run_id)
+        if not _is_dead(run.tags.get(TAG)):
+            continue
+        stats = instance.get_run_step_stats(run.run_id)
+        open_steps = tuple(stat.step_key for stat in stats if stat.start_time and not stat.end_time)
+        instance.report_run_failed(
+            run, "The process that carried this run is gone (killed, or the machine stopped)."
+        )
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        ended.append(Reaped(run.run_id, open_steps))
     return ended
+
+
+def note_reaped(ended: Sequence[Reaped], lake: Lake) -> None:
+    """Note the step in which a process died as a failure of its source: what kills its process each time (too
+    much memory, for one) is then retried apart, and the others go on."""
+    for run in ended:
+        for step in run.steps:
+            stage, source = stage_of(step)
+            error = PermanentError(
+                f"the process died in this step (run {run.run_id}): killed, out of memory, or the machine stopped",
+                hint=f"lakehouse run --select {source or stage}; lakehouse doctor shows memory and disk",
+            )
+            failures.record(lake, stage, source, error, run_id=run.run_id)
+
+
+def stage_of(step_key: str) -> tuple[str, str | None]:
+    """Stage and source of a step: ``("bronze", "flights")`` of ``bronze_flights``."""
+    for prefix, stage in (("bronze_", "bronze"), ("silver_", "silver"), ("references_of_", "silver")):
+        if step_key.startswith(prefix):
+            return stage, step_key.removeprefix(prefix)
+    return step_key, None
 
 
 def _is_dead(tag: str | None) -> bool:

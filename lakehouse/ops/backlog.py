@@ -117,7 +117,9 @@ def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | Non
     return Position(source, ledger.last_batch_id(source), done["bronze"], done["silver"], published)
 
 
-def _waiting(position: Position, batches: Sequence[Batch], item: News | None, now: datetime) -> Waiting | None:
+def _waiting(
+    position: Position, batches: Sequence[Batch], item: News | None, now: datetime
+) -> Waiting | None:
     """The oldest of what one source has waiting. An arrived file may be older than a planned batch."""
     files = item.files if item else ()
     oldest_batch = min(batches, key=lambda batch: batch.oldest_arrival_utc, default=None)

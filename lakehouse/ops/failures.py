@@ -55,7 +55,9 @@ class Failure:
         return self.last_at_utc + timedelta(seconds=wait_s * (1 + jitter))
 
     def obstacle(self) -> Obstacle:
-        what = self.message.splitlines()[0] if self.is_gate else f"{self.error}: {self.message.splitlines()[0]}"
+        what = (
+            self.message.splitlines()[0] if self.is_gate else f"{self.error}: {self.message.splitlines()[0]}"
+        )
         return Obstacle(self.stage, self.source, what, self.first_at_utc, self.next_step, self.is_gate)
 
 
@@ -86,7 +88,9 @@ def open_failures(lake: Lake) -> dict[tuple[str, str | None], Failure]:
     return found
 
 
-def record(lake: Lake, stage: str, source: str | None, error: BaseException, *, run_id: str, is_gate: bool = False) -> None:
+def record(
+    lake: Lake, stage: str, source: str | None, error: BaseException, *, run_id: str, is_gate: bool = False
+) -> None:
     """Write that a stage failed."""
     message = error.message if isinstance(error, LakehouseError) else str(error)
     hint = error.hint if isinstance(error, LakehouseError) else None
@@ -111,7 +115,10 @@ def clear(lake: Lake, cleared: Sequence[tuple[str, str | None]], *, run_id: str)
     """Write that these stages have succeeded again; nothing is written for an empty list."""
     _append(
         lake,
-        [{"stage": stage, "source": source or "", "event": "cleared", "run_id": run_id} for stage, source in cleared],
+        [
+            {"stage": stage, "source": source or "", "event": "cleared", "run_id": run_id}
+            for stage, source in cleared
+        ],
     )
 
 

@@ -79,8 +79,10 @@ def observe(
     return Observation(now, tuple(states), tuple(silent), seen)
 
 
-def feeds(settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog) -> dict[str, frozenset[str]]:
-    """Gold table → the pipelines whose rows it is made of, from dbt's own lineage.
+def feeds(
+    settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog, *, views: bool = False
+) -> dict[str, frozenset[str]]:
+    """Gold table (and dbt view, with ``views``) → the pipelines whose rows it is made of, from dbt's own lineage.
 
     While the project does not parse, every published table counts as fed by every pipeline: a broken model must
     not silence the SLA.
@@ -92,7 +94,8 @@ def feeds(settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog) 
         return dict.fromkeys(published, frozenset(pipelines))
     return {
         model.name: frozenset(project.silver_inputs(model.name)) & frozenset(pipelines)
-        for model in project.delta_models
+        for model in project.models.values()
+        if views or model.is_delta
     }
 
 
@@ -112,7 +115,9 @@ def obstacles(lake: Lake, seen: Backlog) -> list[Obstacle]:
 
 
 def _journal(lake: Lake) -> Journal:
-    return Journal(lake, "freshness", SCHEMA, "Changes of the freshness of gold tables; a state holds until the next.")
+    return Journal(
+        lake, "freshness", SCHEMA, "Changes of the freshness of gold tables; a state holds until the next."
+    )
 
 
 def record(lake: Lake, settings: Settings, observation: Observation) -> int:
@@ -141,7 +146,9 @@ def _changes(
     """The row for a changed state; two when a breach began and ended between two looks is not knowable here."""
     if before is not None and (before["status"], before["hop"]) == (state.status, state.hop):
         return []
-    threshold_min = {"fresh": None, "warn": settings.sla_warn_minutes, "breach": settings.sla_fail_minutes}[state.status]
+    threshold_min = {"fresh": None, "warn": settings.sla_warn_minutes, "breach": settings.sla_fail_minutes}[
+        state.status
+    ]
     since = observation.at_utc
     if state.oldest_arrival_utc is not None and threshold_min is not None:
         since = state.oldest_arrival_utc + timedelta(minutes=threshold_min)
@@ -169,7 +176,9 @@ def _changes(
 
 def error_budget(lake: Lake, settings: Settings, now_utc: datetime | None = None) -> budget.ErrorBudget:
     """What is left of the error budget of the last 30 days."""
-    return budget.from_history(_journal(lake).read().rows, now_utc or datetime.now(UTC), settings.sla_target_percent)
+    return budget.from_history(
+        _journal(lake).read().rows, now_utc or datetime.now(UTC), settings.sla_target_percent
+    )
 
 
 def summary(states: Sequence[TableFreshness]) -> str:

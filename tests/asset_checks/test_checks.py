@@ -23,7 +23,9 @@ from lakehouse.storage import Lake
 AIRPORTS = "faa,name,lat,lon,alt,tz,dst,tzone\n" + "".join(
     f"{code},Airport {code},40,-74,10,-5,A,America/New_York\n" for code in ("EWR", "JFK", "LGA")
 )
-WEATHER_HEADER = "origin,year,month,day,hour,temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib,time_hour"
+WEATHER_HEADER = (
+    "origin,year,month,day,hour,temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib,time_hour"
+)
 
 
 def weather(origin: str, hour: int) -> str:
@@ -78,7 +80,9 @@ def rows_of(subject: Subject) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("name", ["airports", "weather"])
-def test_every_check_passes_on_what_the_stages_wrote(subject: Callable[[str, str], Subject], name: str) -> None:
+def test_every_check_passes_on_what_the_stages_wrote(
+    subject: Callable[[str, str], Subject], name: str
+) -> None:
     for layer, checks in (("bronze", bronze_checks), ("silver", silver_checks), ("silver", reference_checks)):
         target = subject(layer, name)
         for check, found, _ in evaluate(checks(target.pipeline), target):
@@ -88,7 +92,9 @@ def test_every_check_passes_on_what_the_stages_wrote(subject: Callable[[str, str
 def test_a_row_that_bronze_lost_is_noticed(subject: Callable[[str, str], Subject]) -> None:
     bronze = subject("bronze", "weather")
 
-    found = outcome("rows_conserved", bronze_checks, tamper(bronze, rows_of(bronze).head(11), mode="overwrite"))
+    found = outcome(
+        "rows_conserved", bronze_checks, tamper(bronze, rows_of(bronze).head(11), mode="overwrite")
+    )
 
     assert not found.passed
     assert found.sample[0] == {"batch": 1, "rows in": 12, "landed + quarantined": 11}
@@ -143,7 +149,9 @@ def test_a_refused_row_is_counted_and_shown(
 ) -> None:
     subject("silver", "weather")
     bad = weather("EWR", 5).replace(",39,26,59,", ",39,26,459,")
-    Path(settings.landing, "weather/2013/01/weather_2013-01-02.csv").write_text(f"{WEATHER_HEADER}\n{bad}{weather('JFK', 6)}")
+    Path(settings.landing, "weather/2013/01/weather_2013-01-02.csv").write_text(
+        f"{WEATHER_HEADER}\n{bad}{weather('JFK', 6)}"
+    )
     pipeline = load_pipelines(settings)["weather"]
     lake = Lake.from_settings(settings)
     ingest(lake, settings, pipeline)

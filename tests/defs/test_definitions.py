@@ -46,7 +46,13 @@ import lakehouse.definitions
 print("imported")
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
     assert done.stdout.strip() == "imported", done.stderr
@@ -55,7 +61,9 @@ print("imported")
 
 @pytest.mark.parametrize("layer", ["bronze", "silver"])
 @pytest.mark.parametrize("table", TABLES)
-def test_every_pipeline_is_two_assets_that_say_who_owns_them(graph: dg.AssetGraph, layer: str, table: str) -> None:
+def test_every_pipeline_is_two_assets_that_say_who_owns_them(
+    graph: dg.AssetGraph, layer: str, table: str
+) -> None:
     found = spec(graph, layer, table)
 
     assert found.owners
@@ -136,7 +144,9 @@ def test_one_job_takes_everything_and_both_sensors_run_by_default(tmp_path: Path
     ("arguments", "expected"),
     [(["check", "yaml"], "validated successfully"), (["list", "defs", "--json"], "silver/flights")],
 )
-def test_the_ecosystems_own_tool_reads_the_project(arguments: list[str], expected: str, tmp_path: Path) -> None:
+def test_the_ecosystems_own_tool_reads_the_project(
+    arguments: list[str], expected: str, tmp_path: Path
+) -> None:
     tool = Path(sys.executable).parent / "dg"
     done = subprocess.run(
         [str(tool), *arguments],

@@ -47,7 +47,12 @@ def test_the_first_run_takes_every_source_to_the_catalog(first_run: tuple[Path, 
 
     assert outcome.success, outcome.failures
     assert outcome.published is not None
-    assert outcome.rows["bronze/flights"] == outcome.rows["silver/flights"] == outcome.rows["gold/fct_flights"] > 700
+    assert (
+        outcome.rows["bronze/flights"]
+        == outcome.rows["silver/flights"]
+        == outcome.rows["gold/fct_flights"]
+        > 700
+    )
     assert all(check.passed for check in outcome.checks if check.severity == "ERROR")
     assert [step.name for step in outcome.steps][-2:] == ["gold", "publish"]
 
@@ -106,7 +111,9 @@ def test_a_source_that_fails_does_not_keep_the_others_from_gold(first_day: Calla
     settings = first_day()
     lake = Lake.from_settings(settings)
     declaration = Path(settings.pipelines_dir, "nyc", "airlines", "defs.yaml")
-    declaration.write_text(declaration.read_text().replace("  source:\n", "  source:\n    new_columns: fail\n"))
+    declaration.write_text(
+        declaration.read_text().replace("  source:\n", "  source:\n    new_columns: fail\n")
+    )
     land(settings, "airlines/airlines_2013-02-01.csv", "carrier,name,country\nZZ,Zed Air,US\n")
     one_more_flight(settings)
     before = current_point(lake)
@@ -221,7 +228,9 @@ def test_a_home_of_ones_own_is_left_alone(tmp_path: Path) -> None:
         (["catalog"], ([], [])),
     ],
 )
-def test_a_selection_names_pipelines_or_gold_tables(select: list[str], expected: tuple[list[str], list[str]]) -> None:
+def test_a_selection_names_pipelines_or_gold_tables(
+    select: list[str], expected: tuple[list[str], list[str]]
+) -> None:
     assert parse_selection(select, ["flights", "weather"], ["fct", "mart"]) == expected
 
 

@@ -29,6 +29,7 @@ class Tick:
 
     requests: list[dg.RunRequest]
     skipped: str
+    verified: set[str]
 
 
 class Bench:
@@ -44,7 +45,8 @@ class Bench:
         sensor = self.definitions.get_sensor_def(name)
         with dg.build_sensor_context(instance=self.instance, resources={KEY: self.runtime}) as context:
             found = sensor.evaluate_tick(context)
-        return Tick(list(found.run_requests), found.skip_message or "")
+        verified = {event.asset_key.to_user_string() for event in found.asset_events if event.asset_key}
+        return Tick(list(found.run_requests), found.skip_message or "", verified)
 
     def start_run(self, lane: str, tags: dict[str, str] | None = None) -> dg.DagsterRun:
         job = self.definitions.resolve_job_def(JOB)
@@ -110,7 +112,9 @@ def test_a_run_of_another_machine_is_not_judged(bench: Bench) -> None:
     assert bench.instance.get_run_by_id(run.run_id).status == DagsterRunStatus.STARTED
 
 
-def test_what_keeps_failing_waits_and_is_then_retried_apart(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_keeps_failing_waits_and_is_then_retried_apart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one_more_flight(bench.settings)
     Path(bench.settings.landing, "airlines", "airlines_2013-03-01.csv").write_text("carrier,name\nZZ,Zed\n")
     failures.record(bench.runtime.lake, "bronze", "airlines", SourceError("unreadable"), run_id="r")
@@ -125,8 +129,32 @@ def test_what_keeps_failing_waits_and_is_then_retried_apart(bench: Bench, monkey
     assert "silver/airlines" not in keys(main)
 
 
+def test_the_step_in_which_a_process_died_is_a_failure_of_its_source(bench: Bench) -> None:
+    workers.note_reaped(
+        [workers.Reaped("r1", ("bronze_flights",)), workers.Reaped("r2", ("gold",))], bench.runtime.lake
+    )
+
+    assert set(failures.open_failures(bench.runtime.lake)) == {("bronze", "flights"), ("gold", None)}
+
+
 def test_the_sla_sensor_requests_no_runs_and_says_how_fresh_gold_is(bench: Bench) -> None:
     found = bench.tick("sla_sensor")
 
     assert found.requests == []
     assert "gold tables fresh" in found.skipped
+
+
+def test_an_idle_source_stays_fresh_in_the_ui_and_a_waiting_one_does_not(bench: Bench) -> None:
+    idle = bench.tick("sla_sensor")
+    one_more_flight(bench.settings)
+    waiting = bench.tick("sla_sensor")
+
+    assert {
+        "bronze/planes",
+        "silver/flights",
+        "gold/fct_flights",
+        "gold/stg_nyc__planes",
+        "catalog/gold",
+    } <= idle.verified
+    assert "silver/planes" in waiting.verified
+    assert not waiting.verified & {"silver/flights", "gold/fct_flights", "catalog/gold"}

@@ -17,7 +17,9 @@ from tests.e2e import browser
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(browser.executable() is None, reason="no chromium on this machine (apt-get install chromium)"),
+    pytest.mark.skipif(
+        browser.executable() is None, reason="no chromium on this machine (apt-get install chromium)"
+    ),
 ]
 
 
@@ -51,7 +53,14 @@ def test_the_graph_shows_the_layers_and_every_table(servers: Servers, tmp_path: 
 def test_an_asset_shows_owner_columns_freshness_and_its_checks(servers: Servers) -> None:
     with browser.page() as page:
         page.goto(f"{servers.url}/assets/silver/flights")
-        for text in ("aviation-data", "Freshness policy", "Passing", "time_hour_utc", "Delta Lake", "Row count"):
+        for text in (
+            "aviation-data",
+            "Freshness policy",
+            "Passing",
+            "time_hour_utc",
+            "Delta Lake",
+            "Row count",
+        ):
             page.wait_for_selector(f"text={text}", timeout=90_000)
 
         page.goto(f"{servers.url}/assets/silver/flights?view=checks")
@@ -68,5 +77,9 @@ def test_an_asset_is_materialized_from_the_ui(servers: Servers) -> None:
         page.wait_for_selector("text=/Launched run|Launching/", timeout=60_000)
 
         page.goto(f"{servers.url}/runs")
-        row = page.locator("tr", has_text="Manually launched").filter(has_text="airlines").filter(has_text="Success")
+        row = (
+            page.locator("tr", has_text="Manually launched")
+            .filter(has_text="airlines")
+            .filter(has_text="Success")
+        )
         row.first.wait_for(timeout=120_000)

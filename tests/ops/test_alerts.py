@@ -211,7 +211,7 @@ def test_the_history_of_an_incident_can_be_read_from_the_table(lake: Lake) -> No
         "decided", "closed", "attempt", "delivered",
     ]  # fmt: skip
     assert json.loads(rows.filter(event="decided")["message"][0])["kind"] == "warn"
+    stale = alerts.journal(lake).read()
+    alerts.journal(lake).append_always(rows.head(1).to_dicts())
     with pytest.raises(CommitConflict):
-        stale = alerts.journal(lake).read()
-        alerts.journal(lake).append_always(rows.head(1).to_dicts())
         alerts.journal(lake).append(rows.head(1).to_dicts(), after=stale)

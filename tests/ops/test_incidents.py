@@ -42,7 +42,7 @@ def play(
 
 def test_a_late_source_is_told_of_once_on_warning_once_on_breach_and_once_on_recovery() -> None:
     held = waiting("flights")
-    looks = [at(minute, held) for minute in range(0, 120)] + [at(120, {}), at(121, {})]
+    looks = [at(minute, held) for minute in range(120)] + [at(120, {}), at(121, {})]
 
     incidents, told = play(*looks)
 
