@@ -98,7 +98,9 @@ def _live(settings: Settings, seconds_per_hour: float, limit: int | None, port: 
                 say(f"[red]the {name} ended[/]; its log is in {servers.logs}")
                 raise typer.Exit(exits.FAILED)
         _await_publish(settings)
-        say("The replay is over; everything that arrived is published.")
+        say(
+            f"The replay is over; everything that arrived is published (restore point {_point_id(settings)})."
+        )
 
 
 def _point_id(settings: Settings) -> str | None:

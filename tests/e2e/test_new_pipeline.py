@@ -128,7 +128,7 @@ def test_a_messy_csv_arrives_as_it_was_meant(taken_in: Checkout) -> None:
 
 def test_nested_json_keeps_its_structure(taken_in: Checkout) -> None:
     found = taken_in.ask(
-        'select "user".geo.lat lat, "user".tags[2] tag, lines[1].n n, coupon, \"at\" from silver.events where id = 4'
+        'select "user".geo.lat lat, "user".tags[2] tag, lines[1].n n, coupon, "at" from silver.events where id = 4'
     )
     assert found == [{"lat": 52.5, "tag": "y", "n": 4, "coupon": "0815", "at": "2024-05-01T10:00:00"}]
 

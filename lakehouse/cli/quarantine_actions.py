@@ -1,0 +1,206 @@
+"""``lakehouse quarantine replay | resolve``: the verbs that say what becomes of refused rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakehouse.cli.quarantine import AsJson, Batch, File, Limit, Rule, Stage, Table, selection
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lakehouse.pipelines import Pipeline
+    from lakehouse.quarantine import Resolved
+    from lakehouse.settings import Settings
+    from lakehouse.silver import Replayed
+
+Actor = Annotated[str | None, typer.Option(help="Who does it. Default: the user of this machine.")]
+#: So many places are printed; counts are of all rows.
+_SHOWN = 20
+_SHOWN_JSON = 1_000
+
+
+def replay(
+    table: Table,
+    rule: Rule = None,
+    batch: Batch = None,
+    file: File = None,
+    stage: Stage = None,
+    limit: Limit = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what today's rules would release; write nothing.")
+    ] = False,
+    note: Annotated[str, typer.Option(help="Why, kept beside the rows.")] = "",
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send refused rows through today's contract again; those that pass go into silver, once.
+
+    Example: lakehouse quarantine replay flights --dry-run
+    """
+    from lakehouse import silver
+    from lakehouse.cli.output import print_json
+    from lakehouse.settings import load_settings
+    from lakehouse.storage import Lake
+
+    settings = load_settings()
+    done = silver.replay(
+        Lake.from_settings(settings), settings, _pipeline(settings, table), selection(rule, batch, file, stage, limit),
+        dry_run=dry_run, actor=actor or current_user(), note=note,
+    )  # fmt: skip
+    if as_json:
+        print_json(_as_json(done))
+    else:
+        _print(done)
+
+
+def resolve(
+    table: Table,
+    note: Annotated[str, typer.Option(help="What was done about the rows; kept beside them.")],
+    rule: Rule = None,
+    batch: Batch = None,
+    file: File = None,
+    stage: Stage = None,
+    limit: Limit = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it. Without this, only say which rows are meant.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Open rows again that were resolved by mistake.")
+    ] = False,
+    actor: Actor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mark refused rows as dealt with, with a reason. They stay in quarantine and are not replayed.
+
+    Example: lakehouse quarantine resolve flights --file 2013-03.csv --note "landed again, corrected" --apply
+    """
+    from lakehouse import quarantine
+    from lakehouse.cli.output import print_json
+    from lakehouse.settings import load_settings
+    from lakehouse.storage import Lake
+
+    done = quarantine.resolve(
+        Lake.from_settings(load_settings()), table, selection(rule, batch, file, stage, limit),
+        note=note, actor=actor or current_user(), apply=apply, undo=undo,
+    )  # fmt: skip
+    if as_json:
+        rows = done.rows.select(
+            "_stage", "_batch_id", "_source_file", "_source_row", "_source_position", "_broken_rules"
+        )
+        print_json(
+            {"table": table, "applied": done.action_id is not None, "undo": undo, "action_id": done.action_id,
+             "rows": rows.height, "places": rows.head(_SHOWN_JSON).to_dicts()}
+        )  # fmt: skip
+        return
+    _print_resolved(done, apply)
+
+
+def current_user() -> str:
+    """Name of the operating system's user; its number where it has no name."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _pipeline(settings: Settings, table: str) -> Pipeline:
+    from lakehouse.errors import DeclarationError
+    from lakehouse.pipelines import load_pipelines
+
+    pipelines = load_pipelines(settings)
+    if table not in pipelines:
+        raise DeclarationError(
+            f"no pipeline is named {table!r}", hint=f"known: {', '.join(pipelines) or 'none'}"
+        )
+    return pipelines[table]
+
+
+def _as_json(done: Replayed) -> dict[str, Any]:
+    document = {name: value for name, value in vars(done).items() if name not in ("release", "held")}
+    document["held"] = done.held.height
+    document["still_broken"] = done.still_broken
+    document["release"] = done.release.head(_SHOWN_JSON).to_dicts()
+    document["hold"] = done.held.head(_SHOWN_JSON).to_dicts()
+    return document
+
+
+def _print(done: Replayed) -> None:
+    from lakehouse.cli.output import say
+
+    name = done.table
+    if done.healed or done.reopened:
+        again = f"; {done.reopened} of it are refused again and open" if done.reopened else ""
+        say(f"First ended what an earlier replay had begun: {done.healed} rows released{again}")
+    if done.pending:
+        say(f"{done.pending} rows of an earlier replay that was stopped are released first")
+    would = "would be " if done.dry_run else ""
+    if done.selected or not (done.unreadable or done.healed):
+        say(f"[bold]{done.released}[/] of {done.selected} open rows of {name} {would}released")
+    _print_places(done.release)
+    if done.released and not done.dry_run and done.version is not None:
+        parts = [f"{value} {what}" for what, value in (
+            ("new or changed in silver", done.accepted), ("there already", done.deduplicated),
+            ("overtaken by another of the same key", done.superseded), ("older than what silver has", done.late),
+        ) if value]  # fmt: skip
+        say(f"  {', '.join(parts)} (release {done.action_id}, silver.{name} version {done.version})")
+    elif done.released and not done.dry_run:
+        say(f"  carried out by another replay at the same time (release {done.action_id})")
+    if done.held.height:
+        say(f"[bold]{done.held.height}[/] are still refused by today's rules:")
+        for rule, rows in done.still_broken.items():
+            _plain(f"  {rows:>7,}  {rule}")
+    if done.unreadable:
+        say(f"{done.unreadable} lines or files could not be read at all; no rule can release them.")
+        say(
+            f"  next: lakehouse quarantine export {name} --stage bronze --to broken.csv; correct them, land them again, then:"
+        )
+        say(f"        lakehouse quarantine resolve {name} --stage bronze --note 'landed again' --apply")
+    if done.missing:
+        say(f"{done.missing} are not in bronze any more and stay open")
+    if done.unrefined:
+        say(f"{done.unrefined} wait for silver to take their batch: lakehouse run --select {name}")
+    if done.dry_run:
+        say(
+            "Nothing was written."
+            + (f" To do it: lakehouse quarantine replay {name}" if done.released else "")
+        )
+    elif done.released or done.healed:
+        say(f"Next: lakehouse run --select {name} checks and publishes them")
+
+
+def _print_places(rows: pl.DataFrame) -> None:
+    for row in rows.head(_SHOWN).iter_rows(named=True):
+        _plain(f"  batch {row['_batch_id']}, {row['_source_file']}, row {row['_source_row']}")
+    if rows.height > _SHOWN:
+        _plain(f"  and {rows.height - _SHOWN:,} more (--json lists up to {_SHOWN_JSON:,})")
+
+
+def _print_resolved(done: Resolved, apply: bool) -> None:
+    from lakehouse.cli.output import say
+
+    what = "opened again" if done.undone else "marked as resolved"
+    if done.rows.is_empty():
+        say(f"No {'resolved' if done.undone else 'open'} row fits.")
+        return
+    say(f"[bold]{done.rows.height}[/] rows of {done.table} {'' if apply else 'would be '}{what}")
+    for row in done.rows.head(_SHOWN).iter_rows(named=True):
+        where = row["_source_position"] or f"row {row['_source_row']}"
+        _plain(
+            f"  batch {row['_batch_id']}, {row['_source_file']}, {where}: {', '.join(row['_broken_rules'] or [])}"
+        )
+    if done.rows.height > _SHOWN:
+        _plain(f"  and {done.rows.height - _SHOWN:,} more")
+    if not apply:
+        say("Nothing was written. To do it, add --apply")
+
+
+def _plain(text: str) -> None:
+    from lakehouse.cli.output import console
+
+    console().print(text, markup=False, soft_wrap=True)
