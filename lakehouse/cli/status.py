@@ -41,13 +41,13 @@ def _print(seen: Overview) -> None:
         say(f"Published: restore point [bold]{seen.point.id}[/], {age} ago; catalog {seen.catalog}")
     say()
     print_table(
-        ("pipeline", "lag", "stands at", "waiting", "last batch", "last arrival", "bronze", "silver", "refused"),
+        ("pipeline", "lag", "stands at", "waiting", "last batch", "last arrival", "bronze", "silver", "refused", "open"),
         [
             (p.name, duration(p.lag_s), p.hop or "published", f"{p.waiting_files} files" if p.waiting_files else "",
-             p.last_batch, p.last_arrival_utc, p.bronze_rows, p.silver_rows, p.quarantined_rows)
+             p.last_batch, p.last_arrival_utc, p.bronze_rows, p.silver_rows, p.quarantined_rows, p.open_rows)
             for p in seen.pipelines
         ],
-        right=("lag", "last batch", "bronze", "silver", "refused"),
+        right=("lag", "last batch", "bronze", "silver", "refused", "open"),
     )  # fmt: skip
     say()
     print_table(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lakehouse import checks
+from lakehouse import checks, quarantine
 from lakehouse.errors import TableNotFound
 from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.names import Layer
-from lakehouse.ops import backlog, failures, refused, watch
+from lakehouse.ops import backlog, failures, watch
 from lakehouse.ops.budget import ErrorBudget
 from lakehouse.ops.freshness import Silence, TableFreshness
 from lakehouse.pipelines import Pipeline
@@ -21,7 +21,10 @@ from lakehouse.storage import Lake
 
 @dataclass(frozen=True)
 class PipelineState:
-    """One pipeline. ``lag_s`` is the age of the oldest thing that arrived and is not published; 0 when none."""
+    """One pipeline. ``lag_s`` is the age of the oldest thing that arrived and is not published; 0 when none.
+
+    ``quarantined_rows`` were ever refused = open (waiting for somebody) + released + resolved.
+    """
 
     name: str
     group: str
@@ -34,6 +37,9 @@ class PipelineState:
     bronze_rows: int | None
     silver_rows: int | None
     quarantined_rows: int
+    open_rows: int
+    released_rows: int
+    resolved_rows: int
     problem: str | None
 
 
@@ -69,7 +75,7 @@ def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) 
     """Look at everything once. Raises TransientError when the store does not answer."""
     seen = watch.observe(lake, settings, pipelines)
     waiting = seen.backlog
-    held = refused.totals(lake)
+    held = quarantine.state_counts(lake)
     problems: dict[str | None, str] = {
         failure.source: failure.message.splitlines()[0]
         for failure in failures.open_failures(lake).values()
@@ -95,12 +101,13 @@ def _pipeline(
     pipeline: Pipeline,
     seen: backlog.Backlog,
     now: datetime,
-    held: Mapping[str, int],
+    held: Mapping[str, quarantine.Counts],
     problems: Mapping[str | None, str],
 ) -> PipelineState:
     name = pipeline.name
     waiting = seen.waiting.get(name)
     news = seen.news.get(name)
+    refused = held.get(name, quarantine.Counts(0, 0, 0, 0, 0))
     return PipelineState(
         name=name,
         group=pipeline.spec.group,
@@ -112,7 +119,10 @@ def _pipeline(
         waiting_files=waiting.files if waiting else 0,
         bronze_rows=_rows(lake, "bronze", name),
         silver_rows=_rows(lake, "silver", name),
-        quarantined_rows=held.get(name, 0),
+        quarantined_rows=refused.refused,
+        open_rows=refused.waiting,
+        released_rows=refused.released,
+        resolved_rows=refused.resolved,
         problem=problems.get(name) or (news.error if news else None),
     )
 
