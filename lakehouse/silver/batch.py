@@ -5,7 +5,7 @@ Both the stage (new bronze batches) and a replay (released rows of old ones) go 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -53,16 +53,25 @@ def merge_batch(
         return merge.Merged(pl.DataFrame(), none, count), Rewrite(staged, [])
     total = merge.Merged(pl.DataFrame(), none, 0)
     pieces: list[pl.DataFrame | pl.LazyFrame] = []
-    for part in spool.slices(changes, rows, key):
-        merged = _merge_slice(pipeline, schema, snapshot, part, order)
+    for merged in merged_slices(pipeline, snapshot, changes, rows, order, spool):
         output = merged.rows.select(*schema).sort(key)
-        pieces.append(spool.park(output) if rows > part.height else output)
-        total = merge.Merged(
-            pl.DataFrame(), pl.concat([total.replaced, merged.replaced]),
-            total.accepted + merged.accepted, total.deduplicated + merged.deduplicated,
-            total.superseded + merged.superseded, total.late + merged.late,
-        )  # fmt: skip
+        pieces.append(spool.park(output) if rows > merged.changes else output)
+        total = total.plus(merged)
     return total, rewrite(table, snapshot, pieces, total.replaced, key)
+
+
+def merged_slices(
+    pipeline: Pipeline,
+    snapshot: Snapshot | None,
+    changes: pl.LazyFrame,
+    rows: int,
+    order: Mapping[str, int],
+    spool: Spool,
+) -> Iterator[merge.Merged]:
+    """``rows`` shaped changes of a table with a key, merged piece by piece; a key is in one piece only."""
+    schema = table_schema(pipeline)
+    for part in spool.slices(changes, rows, list(pipeline.contract.key)):
+        yield _merge_slice(pipeline, schema, snapshot, part, order)
 
 
 def _merge_slice(

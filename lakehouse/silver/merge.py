@@ -31,6 +31,19 @@ class Merged:
     superseded: int = 0
     late: int = 0
 
+    @property
+    def changes(self) -> int:
+        """Rows that came in; each is counted under exactly one heading."""
+        return self.accepted + self.deduplicated + self.superseded + self.late
+
+    def plus(self, other: Merged) -> Merged:
+        """Both counts and both sets of replaced keys, without the rows."""
+        return Merged(
+            pl.DataFrame(), pl.concat([self.replaced, other.replaced]),
+            self.accepted + other.accepted, self.deduplicated + other.deduplicated,
+            self.superseded + other.superseded, self.late + other.late,
+        )  # fmt: skip
+
 
 def merge_append(changes: pl.DataFrame, existing_keys: pl.DataFrame, key: Sequence[str]) -> Merged:
     """First row of each key wins, in arrival order; a key that the table has is a duplicate."""

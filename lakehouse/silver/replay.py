@@ -18,9 +18,8 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from lakehouse import names, quarantine
-from lakehouse.contracts.rules import ByPandera, Expression, Unique
 from lakehouse.contracts.screen import BROKEN_RULES
-from lakehouse.errors import CommitConflict, ConservationError
+from lakehouse.errors import CommitConflict
 from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
 from lakehouse.quarantine import Book, Selection
@@ -28,15 +27,14 @@ from lakehouse.results import StageResult
 from lakehouse.settings import Settings
 from lakehouse.silver import merge
 from lakehouse.silver.batch import bronze_rows, file_order, merge_batch
-from lakehouse.silver.prepare import KEPT_LINEAGE, LINEAGE_SCHEMA, prepare
+from lakehouse.silver.judge import HELD_SCHEMA, WHERE, Judged, judge, sample
+from lakehouse.silver.prepare import LINEAGE_SCHEMA
 from lakehouse.silver.shape import fit_schema
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite
 from lakehouse.storage import Lake, Snapshot
 
 STAGE: names.Layer = "silver"
-_WHERE = list(KEPT_LINEAGE)
-_HELD_SCHEMA = {**LINEAGE_SCHEMA, BROKEN_RULES: pl.List(pl.String())}
 _ATTEMPTS = 20
 
 
@@ -70,7 +68,7 @@ class Replayed:
     reopened: int = 0
     pending: int = 0
     release: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINEAGE_SCHEMA))
-    held: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_HELD_SCHEMA))
+    held: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=HELD_SCHEMA))
 
     @property
     def still_broken(self) -> dict[str, int]:
@@ -82,16 +80,6 @@ class Replayed:
             .sort("len", BROKEN_RULES, descending=[True, False])
         )
         return {str(rule): int(rows) for rule, rows in counted.iter_rows()}
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """``accepted`` prepared rows, and the places of all rows that were judged."""
-
-    accepted: pl.LazyFrame
-    release: pl.DataFrame
-    held: pl.DataFrame
-    missing: pl.DataFrame
 
 
 def replay(
@@ -120,8 +108,8 @@ def replay(
     result = Replayed(pipeline.name, dry_run)
     for attempt in range(_ATTEMPTS):
         try:
-            while not dry_run and (pending := (book := Book(lake, pipeline.name)).pending()):
-                result = _heal(lake, settings, pipeline, book, pending[0], result, run_id)
+            if not dry_run:
+                result = heal(lake, settings, pipeline, result, run_id=run_id)
             return _once(lake, settings, pipeline, selection, result, (actor, note, run_id))
         except CommitConflict:
             if attempt == _ATTEMPTS - 1:
@@ -146,9 +134,9 @@ def _once(
             f"silver.{pipeline.name}: another replay has planned a release", hint="run again"
         )
     chosen = book.rows().filter(pl.col("_state") == "open")
-    rows = selection.apply(chosen).select("_stage", *_WHERE).collect()
+    rows = selection.apply(chosen).select("_stage", *WHERE).collect()
     candidates = rows.filter(pl.col("_stage") == STAGE)
-    refined = candidates.filter(pl.col(names.BATCH_ID) <= book.refined).select(_WHERE)
+    refined = candidates.filter(pl.col(names.BATCH_ID) <= book.refined).select(WHERE)
     result = replace(
         result,
         selected=candidates.height,
@@ -159,8 +147,8 @@ def _once(
     if refined.is_empty():
         return result
     bronze = lake.table("bronze", pipeline.name).snapshot()
-    with Spool(settings, _sample(bronze, refined)) as spool:
-        judged = _judge(pipeline, bronze, refined, spool)
+    with Spool(settings, sample(bronze, refined)) as spool:
+        judged = judge(pipeline, bronze, refined, spool)
         result = replace(
             result,
             missing=judged.missing.height,
@@ -188,6 +176,21 @@ def _once(
     )  # fmt: skip
 
 
+def heal(
+    lake: Lake, settings: Settings, pipeline: Pipeline, result: Replayed | None = None, *, run_id: str = ""
+) -> Replayed:
+    """Carry out every release that was planned and not merged; ``result`` with their figures added.
+
+    Raises:
+        TableNotFound: nothing of the table was ever refused.
+        CommitConflict: others kept committing to the table.
+    """
+    result = result or Replayed(pipeline.name, dry_run=False)
+    while pending := (book := Book(lake, pipeline.name)).pending():
+        result = _heal(lake, settings, pipeline, book, pending[0], result, run_id)
+    return result
+
+
 def _heal(
     lake: Lake,
     settings: Settings,
@@ -204,9 +207,9 @@ def _heal(
     """
     planned = book.planned(action_id)
     bronze = lake.table("bronze", pipeline.name).snapshot()
-    with Spool(settings, _sample(bronze, planned)) as spool:
-        judged = _judge(pipeline, bronze, planned.select(_WHERE), spool)
-        refused = pl.concat([judged.held.select(_WHERE), judged.missing])
+    with Spool(settings, sample(bronze, planned)) as spool:
+        judged = judge(pipeline, bronze, planned.select(WHERE), spool)
+        refused = pl.concat([judged.held.select(WHERE), judged.missing])
         if refused.height:
             quarantine.record(
                 lake, book.actions, pipeline.name, "reopen",
@@ -224,52 +227,10 @@ def _heal(
     )
 
 
-def _sample(bronze: Snapshot, rows: pl.DataFrame) -> pl.LazyFrame:
-    number = rows[names.BATCH_ID][0]
-    return bronze.scan(uris=bronze.files_in_range(names.BATCH_ID, number, number)[:1])
-
-
-def _judge(pipeline: Pipeline, bronze: Snapshot, rows: pl.DataFrame, spool: Spool) -> _Judged:
-    """Prepare and screen the rows as the stage does: a rule or a transform that looks at other rows sees their batches."""
-    contract, where = pipeline.contract, rows.lazy()
-    source = bronze_rows(bronze, rows[names.BATCH_ID].unique().to_list())
-    looks_around = any(
-        isinstance(rule.predicate, Unique | ByPandera)
-        or (isinstance(rule.predicate, Expression) and rule.predicate.scalar)
-        for rule in contract.rules
-    )
-    height = rows.height
-    if looks_around:
-        height = int(source.select(pl.len()).collect(engine="streaming").item())
-    elif pipeline.transform is None:
-        source = source.join(where, on=_WHERE, how="semi")
-    prepared = prepare(source, pipeline)
-    if not looks_around and pipeline.transform is not None:
-        prepared = prepared.join(where, on=_WHERE, how="semi")
-    prepared = spool.materialize(prepared, height)
-    accepted, rejected = contract.split(prepared, contract.count(prepared))
-    accepted = accepted.join(where, on=_WHERE, how="semi")
-    held = pl.DataFrame(schema=_HELD_SCHEMA)
-    if rejected is not None:
-        held = (
-            rejected.join(where, on=_WHERE, how="semi")
-            .select(*_WHERE, BROKEN_RULES)
-            .collect(engine="streaming")
-        )
-    release = accepted.select(_WHERE).collect(engine="streaming")
-    found = pl.concat([release, held.select(_WHERE)])
-    if found.height != found.unique().height:
-        raise ConservationError(
-            f"quarantine.{pipeline.name}: the transform doubled rows; nothing was released",
-            hint="a transform must keep every row; see docs/pipelines.md",
-        )
-    return _Judged(accepted, release.sort(_WHERE), held.sort(_WHERE), rows.join(found, on=_WHERE, how="anti"))
-
-
 class _Merging:
     """Accepted rows on their way into silver."""
 
-    def __init__(self, lake: Lake, pipeline: Pipeline, judged: _Judged, spool: Spool, run_id: str) -> None:
+    def __init__(self, lake: Lake, pipeline: Pipeline, judged: Judged, spool: Spool, run_id: str) -> None:
         self.lake, self.pipeline, self.judged, self.spool, self.run_id = lake, pipeline, judged, spool, run_id
         self.table = lake.table(STAGE, pipeline.name)
         self.app = names.app_id("replay", pipeline.name)
@@ -283,9 +244,9 @@ class _Merging:
         if self.pipeline.spec.silver.mode == "append" and not self.pipeline.contract.key:
             # Without a key nothing else would notice a row that is there already.
             batches = self.judged.release[names.BATCH_ID].unique().to_list()
-            known = bronze_rows(snapshot, batches).select(_WHERE)
-            rows = rows.join(known, on=_WHERE, how="anti")
-            there = self.judged.release.join(known.collect(engine="streaming"), on=_WHERE, how="semi").height
+            known = bronze_rows(snapshot, batches).select(WHERE)
+            rows = rows.join(known, on=WHERE, how="anti")
+            there = self.judged.release.join(known.collect(engine="streaming"), on=WHERE, how="semi").height
         height = self.judged.release.height - there
         merged, written = merge_batch(
             self.pipeline, self.table, snapshot, rows, height, file_order(self.batches), self.spool

@@ -41,6 +41,21 @@ def fit_schema(snapshot: Snapshot, pipeline: Pipeline) -> Snapshot:
         ContractError: a column's type changed.
         CommitConflict: somebody else committed while the columns were added; what was read must be read again.
     """
+    added = missing_columns(snapshot, pipeline)
+    if not added:
+        return snapshot
+    version = snapshot.version
+    wider = snapshot.add_columns(added)
+    if wider.version != version + 1:
+        # The new handle may hold rows of these very batches: committing through it could double them.
+        raise CommitConflict(
+            f"silver.{pipeline.name}: another run committed while columns were added", hint="run again"
+        )
+    return wider
+
+
+def missing_columns(snapshot: Snapshot, pipeline: Pipeline) -> dict[str, pl.DataType]:
+    """Columns that the contract has and the table has not. Raises ``ContractError`` when a column's type changed."""
     schema = table_schema(pipeline)
     stored = snapshot.schema()
     changed = [
@@ -53,17 +68,7 @@ def fit_schema(snapshot: Snapshot, pipeline: Pipeline) -> Snapshot:
             f"silver.{pipeline.name}: {'; '.join(changed)}; the table is left unchanged",
             hint="keep the type, or give the pipeline a new name: its table is then built from all its files",
         )
-    added = {name: dtype for name, dtype in schema.items() if name not in stored}
-    if not added:
-        return snapshot
-    version = snapshot.version
-    wider = snapshot.add_columns(added)
-    if wider.version != version + 1:
-        # The new handle may hold rows of these very batches: committing through it could double them.
-        raise CommitConflict(
-            f"silver.{pipeline.name}: another run committed while columns were added", hint="run again"
-        )
-    return wider
+    return {name: dtype for name, dtype in schema.items() if name not in stored}
 
 
 def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, int]) -> pl.LazyFrame:
