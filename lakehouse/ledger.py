@@ -7,8 +7,8 @@ with its exact files, before any of it is read; what a stage did is read back fr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -41,8 +41,9 @@ COUNTS = (
     "bytes_in",
     "bytes_written",
 )
-#: One row per source x batch x stage. Stages: planned | bronze | silver, and without a batch id: held (changed
-#: content, waits for a person), ignored, unchanged (same content, new fingerprint).
+#: One row per source x batch x stage. Stages: planned | bronze | silver | returned (planned, but vanished or
+#: changed before it was read: as if never planned), and without a batch id: held (changed content, waits for a
+#: person), ignored, unchanged (same content, new fingerprint), duplicate (same content as another file).
 SCHEMA: dict[str, pl.DataType] = {
     "source": pl.String(),
     "batch_id": pl.Int64(),
@@ -55,7 +56,11 @@ SCHEMA: dict[str, pl.DataType] = {
     **{name: pl.Int64() for name in COUNTS},
     "seconds": pl.Float64(),
     "table_version": pl.Int64(),
+    "note": pl.String(),
 }
+#: Stage of files that a batch did not take after all; also the transaction under which bronze says so.
+RETURNED = "returned"
+_ASIDE = ("held", "ignored", "unchanged", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,46 @@ class Ledger:
         if self.snapshot is None:
             self._rows = pl.DataFrame(schema={name: SCHEMA[name] for name in _PLAN_COLUMNS})
         else:
-            stages = ["planned", "held", "ignored", "unchanged"]
-            frame = self.snapshot.scan().filter(pl.col("stage").is_in(stages)).select(_PLAN_COLUMNS)
-            self._rows = frame.collect()
+            stages = ["planned", RETURNED, *_ASIDE]
+            there = self.snapshot.schema()
+            frame = self.snapshot.scan().filter(pl.col("stage").is_in(stages))
+            missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in _PLAN_COLUMNS if name not in there]
+            self._rows = frame.with_columns(missing).select(_PLAN_COLUMNS).collect()
+
+    def _seen(self, source: str) -> dict[str, list[tuple[SourceFile, str, str | None]]]:
+        """Per path every version that was seen: file, stage and note, oldest first, without those given back."""
+        rows = self._rows.filter(source=source).sort("recorded_at_utc", maintain_order=True)
+        seen: dict[str, list[tuple[SourceFile, str, str | None]]] = {}
+        for stage, note, files in rows.select("stage", "note", "files").iter_rows():
+            for item in files:
+                versions = seen.setdefault(item["path"], [])
+                if stage == RETURNED:
+                    versions[:] = [v for v in versions if v[0].fingerprint != item["fingerprint"]]
+                else:
+                    versions.append((SourceFile(**item), stage, note))
+        return seen
 
     def known_files(self, source: str) -> dict[str, SourceFile]:
         """Newest version of every file of a source that the ledger has seen, by path."""
-        files = self._rows.filter(source=source).sort("recorded_at_utc", maintain_order=True)["files"]
-        return {item["path"]: SourceFile(**item) for entry in files.to_list() for item in entry}
+        return {path: versions[-1][0] for path, versions in self._seen(source).items() if versions}
+
+    def taken_files(self, source: str) -> dict[str, SourceFile]:
+        """Newest version of every file that a batch took, by path."""
+        taken: dict[str, SourceFile] = {}
+        for path, versions in self._seen(source).items():
+            for file, stage, _ in versions:
+                if stage in ("planned", "unchanged"):
+                    taken[path] = file
+        return taken
+
+    def contents(self, source: str) -> dict[tuple[str, int], str]:
+        """(hash, size) of everything that batches took → the path that brought it first."""
+        found: dict[tuple[str, int], str] = {}
+        for path, versions in self._seen(source).items():
+            for file, stage, _ in versions:
+                if stage == "planned" and file.content_hash is not None:
+                    found.setdefault((file.content_hash, file.size_bytes), path)
+        return found
 
     def batches(self, source: str, *, above: int = 0) -> list[Batch]:
         """Planned batches of a source with a number above ``above``, in order."""
@@ -121,13 +158,15 @@ class Ledger:
 
     def held_files(self, source: str) -> list[SourceFile]:
         """Files whose content changed under the same name and that wait for a person."""
-        rows = self._rows.filter((pl.col("source") == source) & (pl.col("stage") == "held"))
-        held = {item["path"]: SourceFile(**item) for entry in rows["files"].to_list() for item in entry}
-        known = self.known_files(source)
-        return [file for path, file in held.items() if known[path].fingerprint == file.fingerprint]
+        return [file for file, _ in self.held(source)]
+
+    def held(self, source: str) -> list[tuple[SourceFile, str]]:
+        """The same with what is known of the change."""
+        newest = [versions[-1] for versions in self._seen(source).values() if versions]
+        return [(file, note or "") for file, stage, note in newest if stage == "held"]
 
 
-_PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc")
+_PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc", "note")
 
 
 def news(
@@ -141,7 +180,7 @@ def news(
     found = {}
     for name, pipeline in pipelines.items():
         try:
-            item = _news_of(pipeline, settings, ledger)
+            item = news_of(pipeline, settings, ledger)
         except LakehouseError as error:
             item = News(name, error=error.message)
         if item.files or item.changed or item.error:
@@ -149,7 +188,7 @@ def news(
     return found
 
 
-def _news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
+def news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
     known = ledger.known_files(pipeline.name)
     fresh, changed = [], []
     for file in connector_for(pipeline.spec.source, settings).list():
@@ -161,82 +200,14 @@ def _news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
     return News(pipeline.name, tuple(fresh), tuple(changed))
 
 
-def plan(
-    lake: Lake,
-    settings: Settings,
-    pipelines: Iterable[Pipeline],
-    *,
-    run_id: str = "",
-    now: datetime | None = None,
-) -> dict[str, list[Batch]]:
-    """Write a batch for everything that has arrived and is not in the ledger; the new batches per source.
-
-    All sources are planned in one commit. Two planners at once: one wins, the other reads again and finds
-    nothing left to plan.
-    """
-    chosen = list(pipelines)
-    for _ in range(20):
-        ledger = Ledger(lake)
-        rows: list[dict[str, Any]] = []
-        planned: dict[str, list[Batch]] = {}
-        for pipeline in chosen:
-            mine, batches = _plan_one(pipeline, settings, ledger, run_id, now or datetime.now(UTC))
-            rows += mine
-            if batches:
-                planned[pipeline.name] = batches
-        if not rows:
-            return {}
-        txns = {names.app_id("plan", name): batches[-1].batch_id for name, batches in planned.items()}
-        try:
-            _append(lake, ledger.snapshot, rows, txns)
-            return planned
-        except CommitConflict:
-            continue  # somebody planned meanwhile: what they took is not news any more
-    raise CommitConflict("ops.batches: 20 attempts to plan met other planners", hint="run again")
-
-
-def _plan_one(
-    pipeline: Pipeline, settings: Settings, ledger: Ledger, run_id: str, now: datetime
-) -> tuple[list[dict[str, Any]], list[Batch]]:
-    connector = connector_for(pipeline.spec.source, settings)
-    item = _news_of(pipeline, settings, ledger)
-    known = ledger.known_files(pipeline.name)
-    take = [replace(file, content_hash=connector.content_hash(file)) for file in item.files]
-    aside: dict[str, list[SourceFile]] = {}
-    for file in item.changed:
-        hashed = replace(file, content_hash=connector.content_hash(file))
-        policy = pipeline.spec.source.on_change
-        if hashed.content_hash is not None and hashed.content_hash == known[file.path].content_hash:
-            aside.setdefault("unchanged", []).append(hashed)
-        elif policy == "append":
-            take.append(hashed)
-        else:
-            aside.setdefault("ignored" if policy == "ignore" else "held", []).append(hashed)
-    rows = [_row(pipeline.name, None, stage, files, run_id, now) for stage, files in aside.items()]
-    batches = []
-    last = ledger.last_batch_id(pipeline.name)
-    for files in split_by_size(take, settings.max_batch_bytes):
-        last += 1
-        batches.append(Batch(pipeline.name, last, tuple(files), now))
-        rows.append(_row(pipeline.name, last, "planned", files, run_id, now))
-    return rows, batches
-
-
-def split_by_size(files: Sequence[SourceFile], limit_bytes: int) -> list[list[SourceFile]]:
-    """Files in order, cut into lists of at most ``limit_bytes``; a larger file stands alone."""
-    lists: list[list[SourceFile]] = []
-    size = 0
-    for file in files:
-        if not lists or size + file.size_bytes > limit_bytes:
-            lists.append([])
-            size = 0
-        lists[-1].append(file)
-        size += file.size_bytes
-    return lists
-
-
-def _row(
-    source: str, batch_id: int | None, stage: str, files: Sequence[SourceFile], run_id: str, now: datetime
+def row_of(
+    source: str,
+    batch_id: int | None,
+    stage: str,
+    files: Sequence[SourceFile],
+    run_id: str,
+    now: datetime,
+    note: str = "",
 ) -> dict[str, Any]:
     arrivals = [file.modified_at_utc for file in files]
     return {
@@ -249,10 +220,11 @@ def _row(
         "oldest_arrival_utc": min(arrivals, default=None),
         "newest_arrival_utc": max(arrivals, default=None),
         "bytes_in": sum(file.size_bytes for file in files),
+        "note": note or None,
     }
 
 
-def _append(
+def append(
     lake: Lake, snapshot: Snapshot | None, rows: list[dict[str, Any]], txns: Mapping[str, int]
 ) -> None:
     """One commit to ``ops.batches`` through the snapshot that was read (None: the table is created)."""
@@ -261,6 +233,12 @@ def _append(
     if snapshot is None:
         table.create(SCHEMA, add=staged, txns=txns, description="One row per source, batch and stage.")
     else:
+        missing = {name: dtype for name, dtype in SCHEMA.items() if name not in snapshot.schema()}
+        if (
+            missing
+        ):  # a ledger of an earlier release: its columns change first, and what was read is read again
+            snapshot.add_columns(missing)
+            raise CommitConflict("ops.batches got new columns")
         snapshot.commit(add=staged, txns=txns)
 
 
@@ -282,7 +260,7 @@ def sync(lake: Lake, pipelines: Iterable[Pipeline]) -> int:
         if not rows:
             return 0
         try:
-            _append(lake, snapshot, rows, txns)
+            append(lake, snapshot, rows, txns)
             return len(rows)
         except CommitConflict:
             continue

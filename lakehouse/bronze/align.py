@@ -21,11 +21,20 @@ class Aligned:
     changes: tuple[str, ...]
 
 
-def align(frame: pl.LazyFrame, table: Mapping[str, pl.DataType] | None, policy: str, label: str) -> Aligned:
+def align(
+    frame: pl.LazyFrame,
+    table: Mapping[str, pl.DataType] | None,
+    label: str,
+    *,
+    new_columns: str,
+    changed_types: str,
+) -> Aligned:
     """Fit a source's frame to the bronze table's schema (None: there is no table yet).
 
+    The first columns of a source are no change: a table that only unreadable files have made has none.
+
     Raises:
-        SourceError: there is a new column or a type that does not fit, and the policy is ``fail``.
+        SourceError: there is a new column, or a column of another type, and the policy for it is ``fail``.
     """
     frame = delta_ready(frame)
     incoming = {name: delta_dtype(dtype) for name, dtype in frame.collect_schema().items()}
@@ -40,24 +49,30 @@ def align(frame: pl.LazyFrame, table: Mapping[str, pl.DataType] | None, policy: 
     new = {name: dtype for name, dtype in incoming.items() if name not in table}
     retyped = {name: dtype for name, dtype in incoming.items() if name in table and table[name] != dtype}
     missing = [name for name in table if name not in incoming and name not in (*names.LINEAGE, names.RESCUED)]
+    if all(name in (*names.LINEAGE, names.RESCUED) for name in table):
+        return Aligned(frame.with_columns(_rescued({})), new, ())
     changes = [f"new column {name} ({dtype})" for name, dtype in new.items()]
     changes += [
         f"column {name} came as {dtype}, the table has {table[name]}" for name, dtype in retyped.items()
     ]
     changes += [f"column {name} is missing" for name in missing]
-    if policy == "fail" and (new or retyped):
-        raise SourceError(
-            f"{label}: {'; '.join(changes)}; the source's new_columns policy is fail",
-            hint="talk to the source's owner, or set new_columns: evolve (or rescue) in the pipeline's YAML",
-        )
-    rescued = {name: _as_text(name, dtype) for name, dtype in new.items()} if policy == "rescue" else {}
+    for option, value, found in (
+        ("new_columns", new_columns, new),
+        ("changed_types", changed_types, retyped),
+    ):
+        if found and value == "fail":
+            raise SourceError(
+                f"{label}: {'; '.join(changes)}; the source's {option} policy is fail",
+                hint=f"talk to the source's owner, or set {option}: rescue in the pipeline's YAML",
+            )
+    rescued = {name: _as_text(name, dtype) for name, dtype in new.items()} if new_columns == "rescue" else {}
     fitted = []
     for name in retyped:
         fits = _fits(pl.col(name), incoming[name], table[name])
         fitted.append(pl.when(fits).then(pl.col(name).cast(table[name], strict=False)).alias(name))
         rescued[name] = pl.when(~fits).then(_as_text(name, incoming[name]))
     frame = frame.with_columns(_rescued(rescued), *fitted)
-    if policy == "rescue":
+    if new_columns == "rescue":
         frame, new = frame.drop(list(new)), {}
     absent = [pl.lit(None, table[name]).alias(name) for name in missing]
     return Aligned(frame.with_columns(absent), new, tuple(changes))

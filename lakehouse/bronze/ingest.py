@@ -5,17 +5,23 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from lakehouse import names, quarantine
+from lakehouse import events, names, quarantine
 from lakehouse.bronze.align import Aligned, align
+from lakehouse.bronze.compare import describe
+from lakehouse.bronze.reading import read_and_write
 from lakehouse.connectors import Batch, Connector, Extract, connector_for
-from lakehouse.errors import CommitConflict
-from lakehouse.ledger import Ledger, plan
+from lakehouse.errors import CommitConflict, SourceUnavailable
+from lakehouse.ledger import RETURNED, Ledger
 from lakehouse.pipelines import Pipeline
+from lakehouse.planning import plan, take_back
 from lakehouse.results import StageResult
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake, Snapshot, StagedFile, Table
@@ -27,17 +33,36 @@ def ingest(lake: Lake, settings: Settings, pipeline: Pipeline, *, run_id: str = 
     """Plan what has arrived and land every planned batch that bronze does not have yet.
 
     Each batch is one commit to ``bronze.<name>`` with its transaction; refused lines are committed to
-    ``quarantine.<name>`` first. A batch that another run commits meanwhile is skipped.
+    ``quarantine.<name>`` first. A batch that another run commits meanwhile is skipped. A planned file that is
+    not what was planned any more is given back to the ledger, and what has become of it is planned anew.
 
     Raises:
-        SourceUnavailable: a file vanished or changed while it was read; the batch is redone by the next run.
+        SourceUnavailable: a file vanished or changed while it was read; the next run plans it anew.
         SourceError: a schema change that the source's policy forbids; nothing of the batch is committed.
     """
-    plan(lake, settings, [pipeline], run_id=run_id)
+    take_back(lake, pipeline.name)  # what a run that died had given back
     table = lake.table(STAGE, pipeline.name)
     snapshot = table.snapshot_or_none()
     version = snapshot.version if snapshot else None
     result = StageResult(STAGE, pipeline.name, pipeline.name, version, version, run_id=run_id)
+    # What was planned before comes first: a file that is not what was planned is then known to be given back,
+    # and is planned anew instead of being taken for a new version of something that has landed.
+    result = _land_planned(lake, settings, pipeline, table, result, run_id)
+    for _ in range(_PLANS):
+        if not plan(lake, settings, [pipeline], run_id=run_id, describe=describe):
+            break
+        result = _land_planned(lake, settings, pipeline, table, result, run_id)
+    return result
+
+
+#: One plan is the rule; a second takes up files that changed between the first and their reading.
+_PLANS = 2
+
+
+def _land_planned(
+    lake: Lake, settings: Settings, pipeline: Pipeline, table: Table, result: StageResult, run_id: str
+) -> StageResult:
+    snapshot = table.snapshot_or_none()
     done = snapshot.txn(names.app_id(STAGE, pipeline.name)) if snapshot else 0
     for batch in Ledger(lake).batches(pipeline.name, above=done):
         result = result.plus(_land(lake, settings, pipeline, table, batch, run_id))
@@ -45,21 +70,26 @@ def ingest(lake: Lake, settings: Settings, pipeline: Pipeline, *, run_id: str = 
 
 
 def _land(
-    lake: Lake, settings: Settings, pipeline: Pipeline, table: Table, batch: Batch, run_id: str
+    lake: Lake, settings: Settings, pipeline: Pipeline, table: Table, planned: Batch, run_id: str
 ) -> StageResult:
     started = time.monotonic()
     snapshot = table.snapshot_or_none()
     app = names.app_id(STAGE, pipeline.name)
     version = snapshot.version if snapshot else None
     nothing = StageResult(STAGE, pipeline.name, pipeline.name, version, version, run_id=run_id)
-    if snapshot is not None and snapshot.txn(app) >= batch.batch_id:
+    if snapshot is not None and snapshot.txn(app) >= planned.batch_id:
         return nothing
     connector = connector_for(pipeline.spec.source, settings)
     spool = Path(settings.state_dir, "spool", uuid.uuid4().hex)
+    lost = connector.lost(planned)
+    batch = replace(planned, files=tuple(file for file in planned.files if file.path not in lost))
     try:
-        connector.verify(batch)
-        extract, aligned, staged = _stage(connector, pipeline, batch, table, snapshot, spool)
-        connector.verify(batch)
+        extract, aligned, staged = read_and_write(
+            connector, batch, table, spool, partial(_write, pipeline, batch, table, snapshot)
+        )
+        _still_the_same(connector, batch)
+        for kept in extract.kept:
+            lake.objects.upload(kept.lake_path, kept.path)
         refused = extract.rejects.height
         if refused:
             quarantine.append(
@@ -76,7 +106,11 @@ def _land(
             schema_changes=aligned.changes, run_id=run_id,
         )  # fmt: skip
         result.check_conservation()
-        committed = _commit(table, snapshot, aligned, staged, {app: batch.batch_id}, result, pipeline)
+        txns = {app: batch.batch_id}
+        if lost:
+            txns[names.app_id(RETURNED, pipeline.name)] = batch.batch_id
+        metadata = result.metadata(**({RETURNED: lost} if lost else {}))
+        committed = _commit(table, snapshot, aligned, staged, txns, metadata, pipeline)
     except CommitConflict:
         newest = table.snapshot_or_none()
         if newest is not None and newest.txn(app) >= batch.batch_id:
@@ -84,35 +118,21 @@ def _land(
         raise
     finally:
         shutil.rmtree(spool, ignore_errors=True)
-    return StageResult(**{**vars(result), "version": committed})
+    if lost:
+        take_back(lake, pipeline.name)
+    events.record(
+        lake, events.of_batch(pipeline.name, batch.batch_id, aligned.changes, lost, extract.rejects)
+    )
+    return replace(result, version=committed)
 
 
-def _stage(
-    connector: Connector,
-    pipeline: Pipeline,
-    batch: Batch,
-    table: Table,
-    snapshot: Snapshot | None,
-    spool: Path,
-) -> tuple[Extract, Aligned, list[StagedFile]]:
-    """Read fast; read again carefully when the reader refuses something or short lines may hide."""
-    try:
-        extract = connector.read(batch, spool)
-        aligned, staged = _write(pipeline, batch, table, snapshot, extract)
-        doubtful = extract.doubtful_column
-        if doubtful is None or not staged:
-            return extract, aligned, staged
-        column = pl.scan_parquet(
-            [f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None
+def _still_the_same(connector: Connector, batch: Batch) -> None:
+    """Raise ``SourceUnavailable`` when a file changed while it was read: what was read of it may be torn."""
+    for path, what in connector.lost(batch).items():
+        raise SourceUnavailable(
+            f"{path} {what} while {batch.source} batch {batch.batch_id} was read; nothing of the batch was committed",
+            hint="let its writer finish (write under another name, then rename), then run again",
         )
-        if not column.select((pl.col(doubtful) == "").any()).collect(engine="streaming").item():
-            return extract, aligned, staged
-        again = connector.read(batch, spool, careful=True)
-        if again.rejects.height == extract.rejects.height:
-            return extract, aligned, staged  # the empty values are the source's own
-    except (pl.exceptions.PolarsError, OSError, UnicodeError):
-        again = connector.read(batch, spool, careful=True)
-    return again, *_write(pipeline, batch, table, snapshot, again)
 
 
 def _write(
@@ -124,7 +144,8 @@ def _write(
         pl.lit(batch.batch_id, pl.Int64).alias(names.BATCH_ID),
         pl.lit(datetime.now(UTC)).dt.cast_time_unit("us").alias(names.INGESTED_AT),
     )
-    aligned = align(frame, schema, pipeline.spec.source.new_columns, label)
+    source = pipeline.spec.source
+    aligned = align(frame, schema, label, new_columns=source.new_columns, changed_types=source.changed_types)
     order = [*(schema or {}), *aligned.added]
     if not order:
         incoming = aligned.frame.collect_schema().names()
@@ -139,11 +160,10 @@ def _commit(
     aligned: Aligned,
     staged: list[StagedFile],
     txns: dict[str, int],
-    result: StageResult,
+    metadata: dict[str, Any],
     pipeline: Pipeline,
 ) -> int:
     """Adopt the staged files through the handle that was read before they were written."""
-    metadata = result.metadata()
     if snapshot is None:
         order = [*aligned.frame.collect_schema().names()]
         tail = [*names.LINEAGE, names.RESCUED]

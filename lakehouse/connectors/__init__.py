@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakehouse.connectors.base import Batch, Connector, Extract, SourceFile
+from lakehouse.connectors.base import Batch, Care, Connector, Extract, SourceFile
 
 if TYPE_CHECKING:
     from lakehouse.pipelines.model import SourceSpec
     from lakehouse.settings import Settings
 
-__all__ = ["Batch", "Connector", "Extract", "SourceFile", "connector_for"]
+__all__ = ["Batch", "Care", "Connector", "Extract", "SourceFile", "connector_for"]
 
 
 def connector_for(spec: SourceSpec, settings: Settings) -> Connector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -53,17 +54,62 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Care:
+    """How each file is to be read: fast, or with care (line by line), or not at all because nothing reads it.
+
+    Files that are not named are read fast. ``refused`` says why, by path.
+    """
+
+    careful: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def worsened(self, trouble: Mapping[str, str]) -> Care:
+        """The next level for every file of ``trouble`` (path → what went wrong)."""
+        hopeless = {path: why for path, why in trouble.items() if path in self.careful}
+        return Care(self.careful | set(trouble), {**self.refused, **hopeless})
+
+
+#: Every file fast: what a first read takes.
+FAST = Care()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A file whose short lines a fast read may have padded: they would show as empty values of ``column``.
+
+    ``is_short`` tells exactly, from the number of records that were read.
+    """
+
+    path: str
+    column: str
+    is_short: Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A source file whose bytes are to be copied into the quarantine, under their hash."""
+
+    path: Path
+    content_hash: str
+
+    @property
+    def lake_path(self) -> str:
+        """Where the copy lies, below the lake's root."""
+        return f"quarantine/_files/{self.content_hash}"
+
+
+@dataclass(frozen=True)
 class Extract:
     """What a batch's files hold: rows that could be read, and input that could not.
 
     ``frame`` has the source's columns plus ``_source_file`` and ``_source_row`` (1-based position of the
-    record in its file). ``doubtful_column`` names a column whose empty values may hide lines that are too
-    short: rows with an empty value there must be read again, carefully.
+    record in its file, broken records counted).
     """
 
     frame: pl.LazyFrame
     rejects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECT_SCHEMA))
-    doubtful_column: str | None = None
+    doubts: tuple[Doubt, ...] = ()
+    kept: tuple[KeptFile, ...] = ()
 
 
 class Connector(Protocol):
@@ -77,10 +123,14 @@ class Connector(Protocol):
         """Hash of the content, or None where the store cannot give one cheaply."""
         ...
 
-    def read(self, batch: Batch, spool: Path, *, careful: bool = False) -> Extract:
-        """The batch's rows. ``careful`` reads file by file and keeps every broken line as a reject."""
+    def has_records(self, file: SourceFile) -> bool:
+        """False for an empty file or a bare header: such files are alike without being the same."""
         ...
 
-    def verify(self, batch: Batch) -> None:
-        """Raise ``SourceUnavailable`` when a file of the batch is not what was planned."""
+    def read(self, batch: Batch, spool: Path, care: Care = FAST) -> Extract:
+        """The batch's rows. Whatever a frame raises later, `bronze` finds the file at fault and reads on."""
+        ...
+
+    def lost(self, batch: Batch) -> dict[str, str]:
+        """Files that are not what was planned any more: path → what happened to them."""
         ...

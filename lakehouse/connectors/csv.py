@@ -1,8 +1,8 @@
-"""CSV as text: a fast strict read, and a careful one that keeps every broken line.
+"""CSV as text: a fast strict read, and a careful one (``salvage``) that keeps every broken line.
 
-The fast read refuses lines with too many fields, bad quoting and bad encodings (Polars raises), but pads
-lines with too few. Such a line leaves the last column empty, so only then is the careful read needed: clean
-files are read once, at full speed.
+The fast read refuses lines with too many fields, unclosed quotes and bytes that are no UTF-8 (Polars raises),
+but pads lines with too few. Such a line leaves the last column empty, so a file with an empty last value is
+in doubt; counting its delimiters settles that exactly, at the speed of a memory scan.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import csv
 import io
 import itertools
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from lakehouse import names
-from lakehouse.connectors.base import REJECT_SCHEMA, Extract
+from lakehouse.connectors.base import FAST, Care, Doubt, Extract, KeptFile
 from lakehouse.connectors.columns import clean_names
-from lakehouse.connectors.local import LocalFile
-from lakehouse.connectors.salvage import reject_file, salvage_csv
+from lakehouse.connectors.encoding import MARK, as_utf8, decode
+from lakehouse.connectors.local import LineReader, LocalFile
+from lakehouse.connectors.rejects import empty, first_line, keep, reject_file
+from lakehouse.connectors.salvage import salvage_csv
 from lakehouse.errors import SourceError
 
 if TYPE_CHECKING:
@@ -29,59 +32,97 @@ if TYPE_CHECKING:
 #: Files of one scan get their row numbers from one window; its memory is bounded by this many bytes of input.
 GROUP_BYTES = 64 << 20
 HEADER_BYTES = 1 << 20
-_UTF8 = ("utf-8", "ascii")
+_EMPTY = {names.SOURCE_FILE: pl.String(), names.SOURCE_ROW: pl.Int64()}
+
+_Readable = tuple[LocalFile, tuple[str, ...]]
 
 
-def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, *, careful: bool) -> Extract:
+def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care: Care = FAST) -> Extract:
     """The rows of ``files``, every column as text; see ``Extract``."""
     frames: list[pl.LazyFrame] = []
-    rejects: list[pl.DataFrame] = []
-    readable: list[tuple[LocalFile, tuple[str, ...]]] = []
+    rejects = [empty()]
+    kept: list[KeptFile] = []
+    fast: list[_Readable] = []
     for file in files:
         try:
-            columns = _columns(file, options)
-        except (SourceError, OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-            rejects.append(reject_file(file, f"csv: unreadable header: {error}"))
+            if file.name in care.refused:
+                raise SourceError(care.refused[file.name])
+            text = as_utf8(file, options.encoding, spool)
+            columns = _columns(text, options)
+        except (SourceError, OSError, EOFError, UnicodeError, csv.Error) as error:
+            kept.append(keep(file))
+            rejects.append(reject_file(file, f"csv: unreadable: {first_line(error)}", kept[-1]))
             continue
-        if columns is not None:  # an empty file holds no row, and no error either
-            readable.append((file, columns))
-    if careful or options.encoding not in _UTF8:
-        for file, columns in readable:
-            clean, refused = salvage_csv(file, options, columns, spool)
-            frames.append(_scan_clean(clean, file, options, columns))
-            rejects.append(refused)
-    else:
-        for columns, group in itertools.groupby(readable, key=lambda pair: pair[1]):
-            frames += [_scan(part, columns, options) for part in _groups([file for file, _ in group])]
+        if columns is None:  # an empty file holds no row, and no error either
+            continue
+        if file.name in care.careful or text.has_marks or text.problem:
+            salvaged = salvage_csv(text, options, columns, spool)
+            frames.append(_scan_clean(salvaged.clean, text, options, columns))
+            rejects.append(salvaged.rejects)
+            kept += [keep(file)] if salvaged.is_partial else []
+        else:
+            fast.append((text, columns))
+    for columns, group in itertools.groupby(fast, key=lambda pair: pair[1]):
+        frames += [_scan(part, columns, options) for part in _groups([file for file, _ in group])]
     frame = pl.concat(frames, how="diagonal") if frames else pl.LazyFrame(schema=_EMPTY)
-    last = {columns[-1] for _, columns in readable}
-    refused = pl.concat(rejects) if rejects else pl.DataFrame(schema=REJECT_SCHEMA)
-    doubtful = last.pop() if not careful and len(last) == 1 and options.encoding in _UTF8 else None
-    return Extract(frame, refused, doubtful)
-
-
-_EMPTY = {names.SOURCE_FILE: pl.String(), names.SOURCE_ROW: pl.Int64()}
+    doubts = [
+        Doubt(file.name, columns[-1], partial(has_short_lines, file, options, len(columns)))
+        for file, columns in fast
+        if len(columns) > 1
+    ]
+    return Extract(frame, pl.concat(rejects), tuple(doubts), tuple(kept))
 
 
 def _columns(file: LocalFile, options: CsvOptions) -> tuple[str, ...] | None:
     """Table columns of one file, from its header or the declaration; None for an empty file."""
-    head = file.head(HEADER_BYTES)
-    text = head.decode("utf-8-sig" if options.encoding in _UTF8 else options.encoding, errors="replace")
+    head, problem = file.head(HEADER_BYTES)
+    text = decode(head.removeprefix(b"\xef\xbb\xbf"))
     if not text.strip():
+        if problem:
+            raise SourceError(problem)
         return None
     if not options.header:
         return tuple(options.columns)
+    source = io.StringIO(text, newline="")
     fields = next(
         csv.reader(
-            io.StringIO(text, newline=""),
+            source,
             delimiter=options.delimiter,
             quotechar=options.quote or None,
             quoting=csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
         )
     )
-    if "\x00" in text[: len(",".join(fields)) + 1]:
-        raise SourceError("the header holds NUL bytes; is this a text file?")
+    if len(head) == HEADER_BYTES and source.tell() == len(text):
+        raise SourceError(f"the header is longer than {HEADER_BYTES} bytes")
+    header = "".join(fields)
+    if not header.strip():
+        raise SourceError("the first line is empty; the header must be the first line")
+    if "\x00" in header:
+        raise SourceError("the header holds NUL bytes; if this is UTF-16 or UTF-32, say so: csv.encoding")
+    if MARK in header:
+        raise SourceError(
+            f"the header is not {options.encoding}; the file's real encoding goes into csv.encoding"
+        )
     return tuple(clean_names(fields))
+
+
+def has_short_lines(file: LocalFile, options: CsvOptions, width: int, records: int) -> bool:
+    """True when some of the ``records`` have too few fields, given that none has too many.
+
+    Then every sound file has exactly ``(width - 1)`` delimiters a record, the header included. Delimiters
+    within quotes are not counted; quotes may span pieces.
+    """
+    delimiter = options.delimiter.encode()
+    quote = options.quote.encode() if options.quote else None
+    found, inside = 0, False
+    for _, piece in LineReader(file, chunk_bytes=4 << 20).pieces():
+        if quote is None or (not inside and quote not in piece):
+            found += piece.count(delimiter)
+            continue
+        parts = piece.split(quote)
+        found += sum(part.count(delimiter) for part in parts[inside::2])
+        inside ^= len(parts) % 2 == 0
+    return found != (records + int(options.header)) * (width - 1)
 
 
 def _groups(files: Iterable[LocalFile]) -> Iterable[list[LocalFile]]:

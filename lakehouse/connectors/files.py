@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from lakehouse import validation
-from lakehouse.connectors.base import Batch, Extract, SourceFile
+from lakehouse.connectors.base import FAST, Batch, Care, Extract, SourceFile
 from lakehouse.connectors.csv import read_csv
 from lakehouse.connectors.json import read_json
 from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.parquet import read_parquet
+from lakehouse.connectors.rejects import file_hash
 from lakehouse.errors import SourceUnavailable, StorageError
-from lakehouse.storage.objects import Objects
+from lakehouse.storage.objects import ObjectInfo, Objects
 
 if TYPE_CHECKING:
     from lakehouse.pipelines.model import SourceSpec
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 _GLOB = re.compile(r"[*?\[]")
 #: Names that writers use while a file is not finished, and housekeeping of folders.
 _UNFINISHED = re.compile(r"(^|/)[._][^/]*$|\.(tmp|part|partial|crdownload|swp|filepart)$|~$", re.IGNORECASE)
+
+#: Larger files hold records; smaller ones are looked into.
+_BARE_LIMIT_BYTES = 1 << 20
 
 
 class FileConnector:
@@ -39,6 +46,7 @@ class FileConnector:
         self._objects = Objects(base, settings.storage_options)
         self._matches = re.compile(glob_regex(self._glob))
         self._settle = timedelta(seconds=settings.settle_seconds)
+        self._fetched: dict[str, Path] = {}
 
     def list(self) -> list[SourceFile]:
         """Every finished file that matches, oldest first. Hidden and temporary names are passed over."""
@@ -50,12 +58,8 @@ class FileConnector:
                     continue
                 if self._settle and info.modified_at_utc > limit:
                     continue
-                fingerprint = info.etag or f"{info.modified_at_utc.timestamp():.6f}-{info.size_bytes}"
-                found.append(
-                    SourceFile(
-                        self._objects.url(info.path), info.size_bytes, info.modified_at_utc, fingerprint
-                    )
-                )
+                url = self._objects.url(info.path)
+                found.append(SourceFile(url, info.size_bytes, info.modified_at_utc, _fingerprint(info)))
         except StorageError as error:
             raise SourceUnavailable(
                 f"cannot list {self.pattern}: {error.message}", hint=error.hint
@@ -67,44 +71,62 @@ class FileConnector:
         if self._objects.is_remote:
             return file.fingerprint
         try:
-            with open(file.path, "rb") as reader:
-                return hashlib.file_digest(reader, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            return file_hash(Path(file.path))
         except OSError as error:
             raise SourceUnavailable(f"cannot read {file.path}: {error}") from error
 
-    def read(self, batch: Batch, spool: Path, *, careful: bool = False) -> Extract:
+    def has_records(self, file: SourceFile) -> bool:
+        """False for an empty file, a bare header, ``[]`` or a Parquet file without rows; an unreadable file has some."""
+        if file.size_bytes > _BARE_LIMIT_BYTES:
+            return True
+        spool = Path(tempfile.mkdtemp(prefix="lakehouse-"))
+        try:
+            extract = self.read(Batch("", 0, (file,), file.modified_at_utc), spool)
+            return extract.rejects.height > 0 or not extract.frame.head(1).collect().is_empty()
+        except (pl.exceptions.PolarsError, OSError):
+            return True
+        finally:
+            shutil.rmtree(spool, ignore_errors=True)
+
+    def read(self, batch: Batch, spool: Path, care: Care = FAST) -> Extract:
         """See ``Connector.read``. Remote files are fetched into ``spool`` first, so that one reader serves both."""
-        local = [LocalFile(file.path, self._fetch(file, spool), file.size_bytes) for file in batch.files]
-        if self.spec.format == "csv":
-            return read_csv(local, self.spec.csv, spool, careful=careful)
-        if self.spec.format == "parquet":
-            return read_parquet(local, careful=careful)
-        return read_json(local, spool, array=self.spec.format == "json", careful=careful)
+        try:
+            local = [LocalFile(file.path, self._fetch(file, spool), file.size_bytes) for file in batch.files]
+            if self.spec.format == "csv":
+                return read_csv(local, self.spec.csv, spool, care)
+            if self.spec.format == "parquet":
+                return read_parquet(local, care)
+            return read_json(local, spool, array=self.spec.format == "json", care=care)
+        except FileNotFoundError as error:
+            raise SourceUnavailable(f"{error.filename} vanished while {batch.source} was read") from error
 
     def _fetch(self, file: SourceFile, spool: Path) -> Path:
         path = file.path.removeprefix(self._objects.root).lstrip("/")
+        if not self._objects.is_remote:
+            return Path(file.path)
+        known = self._fetched.get(file.path)
+        if known is not None and known.exists():
+            return known
         try:
-            return self._objects.fetch(path, spool)
+            self._fetched[file.path] = self._objects.fetch(path, spool)
         except StorageError as error:
             raise SourceUnavailable(f"cannot read {file.path}: {error.message}") from error
+        return self._fetched[file.path]
 
-    def verify(self, batch: Batch) -> None:
-        """Raise ``SourceUnavailable`` when a local file grew, shrank or vanished since it was planned."""
-        if self._objects.is_remote:
-            return
+    def lost(self, batch: Batch) -> dict[str, str]:
+        """Files of the batch that are gone, or that have changed since they were planned: path → which of both."""
+        found = {}
         for file in batch.files:
-            try:
-                status = Path(file.path).stat()
-            except OSError as error:
-                raise SourceUnavailable(
-                    f"{file.path} of {batch.source} batch {batch.batch_id} cannot be read: {error}",
-                    hint=f"put the file back, then: lakehouse run --select {batch.source}",
-                ) from error
-            if file.fingerprint != f"{status.st_mtime_ns:x}-{status.st_size:x}":
-                raise SourceUnavailable(
-                    f"{file.path} changed after {batch.source} batch {batch.batch_id} was planned",
-                    hint="let its writer finish (write under another name, then rename), then run again",
-                )
+            info = self._objects.info(file.path.removeprefix(self._objects.root).lstrip("/"))
+            if info is None:
+                found[file.path] = "vanished"
+            elif _fingerprint(info) != file.fingerprint:
+                found[file.path] = "changed"
+        return found
+
+
+def _fingerprint(info: ObjectInfo) -> str:
+    return info.etag or f"{info.modified_at_utc.timestamp():.6f}-{info.size_bytes}"
 
 
 def split_glob(path: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A source file on this machine: plain, gzip or zstd, opened as bytes."""
+"""A source file on this machine: plain, gzip or zstd, opened as bytes, in pieces that end at a line's end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,32 @@ from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 32 << 20
+#: A longer line is refused unread by the careful readers: judging one takes several times its size in memory.
+LINE_LIMIT_BYTES = 64 << 20
+_KEPT_OF_LONG_LINE = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """``name`` is what lineage shows (path or URL); ``path`` is where the bytes are."""
+    """``name`` is what lineage shows (path or URL); ``path`` is where the bytes are.
+
+    A file that was decoded to UTF-8 has its own bytes at ``original``; ``problem`` says where the original's
+    compressed stream broke, and ``has_marks`` that some bytes could not be decoded.
+    """
 
     name: str
     path: Path
     size_bytes: int
+    original: Path | None = None
+    problem: str | None = None
+    has_marks: bool = False
+
+    @property
+    def source_path(self) -> Path:
+        """Where the bytes are as they came."""
+        return self.original or self.path
 
     def compression(self) -> str | None:
         """``gzip``, ``zstd`` or None, by content: names lie."""
@@ -29,34 +44,20 @@ class LocalFile:
             return "gzip"
         return "zstd" if magic == _ZSTD_MAGIC else None
 
-    def head(self, size_bytes: int) -> bytes:
-        """The first bytes, decompressed, as far as they can be read."""
-        collected = b""
-        for chunk in self._chunks([], min(size_bytes, CHUNK_BYTES)):
+    def head(self, size_bytes: int) -> tuple[bytes, str | None]:
+        """The first bytes, decompressed, and the problem that ended them early."""
+        collected, problems = b"", list[str]()
+        for chunk in self.chunks(problems, min(size_bytes, CHUNK_BYTES)):
             collected += chunk
             if len(collected) >= size_bytes:
-                break
-        return collected[:size_bytes]
+                return collected[:size_bytes], None
+        return collected, problems[0] if problems else None
 
-    def line_chunks(self, problems: list[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-        """The content in pieces that end at a line's end; memory is bounded by a piece and the longest line.
-
-        A broken compressed stream ends the iteration: what could be decompressed has been yielded, and
-        ``problems`` says where it broke.
-        """
-        rest: list[bytes] = []
-        for chunk in self._chunks(problems, chunk_bytes):
-            cut = chunk.rfind(b"\n") + 1
-            if cut:
-                yield b"".join([*rest, chunk[:cut]])
-                rest = []
-            rest.append(chunk[cut:])
-        last = b"".join(rest)
-        if last:
-            yield last
-
-    def _chunks(self, problems: list[str], chunk_bytes: int) -> Iterator[bytes]:
+    def chunks(self, problems: list[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """The content in pieces. A broken compressed stream ends it: ``problems`` then says where it broke."""
         kind = self.compression()
+        if self.problem:
+            problems.append(self.problem)
         if kind == "gzip":
             yield from self._gunzip(problems, chunk_bytes)
             return
@@ -105,3 +106,72 @@ class LocalFile:
         if tail:
             yield tail
         problems.append(f"the compressed stream ends early, after {position} decompressed bytes")
+
+
+@dataclass(frozen=True)
+class LongLine:
+    """A line that was not read: its number, its size and its first bytes."""
+
+    line_no: int
+    size_bytes: int
+    head: bytes
+
+
+class LineReader:
+    """The lines of one file, in pieces; memory is bounded by a piece and the line limit.
+
+    After the iteration ``problem`` says where a compressed stream broke, ``tail`` holds the line that was cut
+    there (nobody knows whether it is whole), and ``long_lines`` the lines that were passed over.
+    """
+
+    def __init__(
+        self, file: LocalFile, *, chunk_bytes: int = CHUNK_BYTES, line_limit_bytes: int = LINE_LIMIT_BYTES
+    ) -> None:
+        self._file = file
+        self._chunk_bytes = chunk_bytes
+        self._limit = line_limit_bytes
+        self.problem: str | None = None
+        self.tail = b""
+        self.next_line = 1
+        self.long_lines: list[LongLine] = []
+        self._rest: list[bytes] = []
+        self._held = 0
+        self._head: bytes | None = None
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """(number of the first line, bytes that end at a line's end)."""
+        problems: list[str] = []
+        for chunk in self._file.chunks(problems, self._chunk_bytes):
+            cut = chunk.rfind(b"\n") + 1
+            if cut:
+                yield from self._finish(chunk[:cut])
+            if cut < len(chunk):
+                self._hold(chunk[cut:] if cut else chunk)
+        self.problem = problems[0] if problems else None
+        if self.problem:
+            self.tail = self._head if self._head is not None else b"".join(self._rest)
+        elif self._held:
+            yield from self._finish(b"")
+
+    def _hold(self, part: bytes) -> None:
+        """Keep the beginning of a line; of a line over the limit only its first bytes and its size."""
+        self._held += len(part)
+        if self._head is None:
+            self._rest.append(part)
+            if self._held > self._limit:
+                self._head = b"".join(self._rest)[:_KEPT_OF_LONG_LINE]
+                self._rest = []
+
+    def _finish(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
+        first_end = chunk.find(b"\n") + 1
+        if self._head is not None:
+            self._hold(chunk[:first_end])
+            self.long_lines.append(LongLine(self.next_line, self._held, self._head))
+            self.next_line += 1
+            chunk = chunk[first_end:]
+        elif self._rest:
+            chunk = b"".join([*self._rest, chunk])
+        self._rest, self._held, self._head = [], 0, None
+        if chunk:
+            yield self.next_line, chunk
+            self.next_line += chunk.count(b"\n") + (not chunk.endswith(b"\n"))

@@ -10,14 +10,14 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from lakehouse import names
-from lakehouse.connectors import Batch, connector_for
-from lakehouse.errors import LakehouseError, SourceUnavailable
+from lakehouse.connectors import Care, connector_for
+from lakehouse.errors import LakehouseError
 from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
@@ -138,17 +138,14 @@ def _sources(
         for batch in ledger.batches(pipeline.name):
             if batch.batch_id > last:
                 continue
-            same = []
-            for file in batch.files:
-                try:
-                    connector.verify(Batch(batch.source, batch.batch_id, (file,), batch.planned_at_utc))
-                    same.append(file)
-                except SourceUnavailable as error:
-                    gone, changed = (gone, changed + 1) if "changed" in error.message else (gone + 1, changed)
+            lost = connector.lost(batch)
+            same = [file for file in batch.files if file.path not in lost]
+            gone += sum(what == "vanished" for what in lost.values())
+            changed += sum(what == "changed" for what in lost.values())
             if not same:
                 continue
             extract = connector.read(
-                Batch(batch.source, batch.batch_id, tuple(same), batch.planned_at_utc), spool, careful=True
+                replace(batch, files=tuple(same)), spool, Care(frozenset(file.path for file in same))
             )
             records += (
                 int(extract.frame.select(pl.len()).collect(engine="streaming").item())

@@ -15,7 +15,9 @@ Identifier = Annotated[str, AfterValidator(lambda value: validation.check_identi
 
 FileFormat = Literal["csv", "jsonl", "json", "parquet"]
 NewColumns = Literal["evolve", "rescue", "fail"]
-OnChange = Literal["alert", "ignore", "append", "replace"]
+ChangedTypes = Literal["rescue", "fail"]
+OnChange = Literal["alert", "ignore", "append"]
+SameContent = Literal["skip", "land"]
 WriteMode = Literal["append", "upsert", "history"]
 
 _OWNER = re.compile(r"^(?:[^@\s:]+@[^@\s:]+\.[^@\s:]+|team:[A-Za-z0-9_-]+)$")
@@ -69,7 +71,9 @@ class SourceSpec(_Part):
     csv: CsvOptions = CsvOptions()
     null_markers: tuple[str, ...] = ()
     new_columns: NewColumns = "evolve"
+    changed_types: ChangedTypes = "rescue"
     on_change: OnChange = "alert"
+    same_content: SameContent | None = None
     path_columns: dict[Identifier, str] = Field(default_factory=dict)
     expected_every: str | None = None
 
@@ -77,6 +81,18 @@ class SourceSpec(_Part):
     @classmethod
     def _path(cls, value: str) -> str:
         return validation.check_storage_url(value, "path")
+
+    @field_validator("on_change", mode="before")
+    @classmethod
+    def _no_replace(cls, value: Any) -> Any:
+        # What a row of the old version displaced in silver (another file's row of the same key, a version in a
+        # history) would have to come back: only a rebuild of the table from bronze does that whole.
+        if value == "replace":
+            raise ValueError(
+                "'replace' is not offered: rows that the old version displaced in silver could not come back. Use "
+                "append (with silver mode upsert or history the new version's rows win), or alert and lakehouse accept"
+            )
+        return value
 
     @field_validator("path_columns")
     @classmethod
@@ -106,6 +122,11 @@ class SourceSpec(_Part):
                 f"csv options are given, but format is {self.format}; remove them or write format: csv"
             )
         return self
+
+    @property
+    def skips_same_content(self) -> bool:
+        """Is a file with the content of another one passed over? Not by default where the path means something."""
+        return (self.same_content or ("land" if self.path_columns else "skip")) == "skip"
 
     @property
     def cadence(self) -> timedelta | None:

@@ -90,12 +90,26 @@ class Objects:
                         status = entry.stat()
                     except FileNotFoundError:  # renamed or removed while we looked: the next listing tells
                         continue
-                    yield ObjectInfo(
-                        os.path.relpath(entry.path, base),
-                        status.st_size,
-                        datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC),
-                        f"{status.st_mtime_ns:x}-{status.st_size:x}",
-                    )
+                    yield _local_info(os.path.relpath(entry.path, base), status)
+
+    def info(self, path: str) -> ObjectInfo | None:
+        """One object as a listing shows it, or None when there is no such object."""
+        with translated(f"look at {self.url(path)}"):
+            if not self.is_remote:
+                try:
+                    status = os.stat(Path(self.root, path))
+                except (FileNotFoundError, NotADirectoryError):
+                    return None
+                return _local_info(path, status)
+            import obstore
+
+            try:
+                meta = obstore.head(self._store, path)
+            except Exception as error:
+                if is_missing(error):
+                    return None
+                raise
+            return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
 
     def read(self, path: str) -> bytes | None:
         """The object's content, or None when there is no such object. Every other failure is raised."""
@@ -115,6 +129,16 @@ class Objects:
 
         with translated(f"write {self.url(path)}"):
             obstore.put(self._store, path, data)
+
+    def upload(self, path: str, file: Path) -> None:
+        """Like ``write``, with the content of a local file of any size; an object of the same size is left alone."""
+        import obstore
+
+        known = self.info(path)
+        if known is not None and known.size_bytes == file.stat().st_size:
+            return
+        with translated(f"write {self.url(path)}"):
+            obstore.put(self._store, path, file)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Create the object unless it exists; True for the one caller that created it."""
@@ -169,6 +193,11 @@ class Objects:
             return
         for info in list(self.list(prefix)):
             self.delete(info.path)
+
+
+def _local_info(path: str, status: os.stat_result) -> ObjectInfo:
+    modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
+    return ObjectInfo(path, status.st_size, modified, f"{status.st_mtime_ns:x}-{status.st_size:x}")
 
 
 class _RemoteFile(io.RawIOBase):

@@ -1,0 +1,153 @@
+"""Judging JSON Lines: the keys of a sound file, or what is sound in a broken one."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lakehouse.connectors.encoding import MARK, decode, printable
+from lakehouse.connectors.local import LINE_LIMIT_BYTES, LineReader, LocalFile
+from lakehouse.connectors.rejects import Reject, empty, rejects_of
+
+#: Numbers that the fast reader would refuse or round: many digits, or a huge exponent. Kept digit for digit.
+WILD_NUMBER = r"[0-9]{19}|[0-9]\.[0-9]{15}|[0-9][eE][+-]?[0-9]{3}"
+_WILD = re.compile(WILD_NUMBER)
+#: No JSON text holds this byte: a line of a CSV with this delimiter is one field.
+_NO_DELIMITER = "\x01"
+#: One row per distinct list of keys: is every line of it sound?
+_JUDGE = """
+SELECT CASE WHEN valid THEN json_keys(line) END AS keys, bool_and(valid AND NOT wild) AS sound
+FROM (SELECT line, json_valid(line) AND json_type(CASE WHEN json_valid(line) THEN line END) = 'OBJECT' AS valid,
+             regexp_matches(line, ?) AS wild
+      FROM {lines} WHERE trim(line, E' \\t\\r') <> '')
+GROUP BY 1
+"""
+_READ = (
+    "read_csv(?, columns = {'line': 'VARCHAR'}, delim = ?, quote = '', escape = '', header = false, "
+    "auto_detect = false, compression = ?, max_line_size = ?)"
+)
+
+
+@dataclass(frozen=True)
+class SalvagedJson:
+    """``clean`` has a line for every record, ``{}`` for a broken one; those are ``broken_rows`` (from 1)."""
+
+    clean: Path
+    keys: tuple[str, ...]
+    broken_rows: tuple[int, ...]
+    rejects: pl.DataFrame
+    is_partial: bool
+
+
+def judge(file: LocalFile) -> tuple[str, ...] | None:
+    """Every key of the file's objects, in order of appearance; None when a line needs care."""
+    import duckdb
+
+    compression = {"gzip": "gzip", "zstd": "zstd", None: "none"}[file.compression()]
+    if file.size_bytes == 0:
+        return ()
+    try:
+        with duckdb.connect() as connection:
+            rows = connection.execute(
+                _JUDGE.format(lines=_READ),
+                [WILD_NUMBER, str(file.path), _NO_DELIMITER, compression, LINE_LIMIT_BYTES],
+            ).fetchall()
+    except duckdb.Error:
+        return None  # broken encoding, broken stream, longer than the limit: read with care
+    keys: dict[str, None] = {}
+    for found, sound in rows:
+        if not sound or found is None or len(set(found)) != len(found):
+            return None
+        keys.update(dict.fromkeys(found))
+    return tuple(keys)
+
+
+def salvage_json(file: LocalFile, spool: Path) -> SalvagedJson:
+    """Read one UTF-8 file line by line. Blank lines are no records."""
+    spool.mkdir(parents=True, exist_ok=True)
+    clean = spool / f"{uuid.uuid4().hex}.jsonl"
+    reader = LineReader(file)
+    keys: dict[str, None] = {}
+    rejects: list[Reject] = []
+    broken: list[int] = []
+    row = 0
+    with open(clean, "w", encoding="utf-8") as sink:
+        for first, piece in reader.pieces():
+            lines = decode(piece).split("\n")
+            for number, line in enumerate(lines, start=first):
+                if not line.strip(" \t\r\ufeff"):
+                    continue
+                row += 1
+                text, why = _sound(line, keys)
+                if why is not None:
+                    broken.append(row)
+                    rejects.append((row, f"line {number}", why, line.replace(MARK, "")))
+                sink.write(text + "\n")
+    partial = [
+        (
+            None,
+            f"line {line.line_no}, {line.size_bytes} bytes",
+            "json: line longer than 64 MiB",
+            printable(line.head),
+        )
+        for line in reader.long_lines
+    ]
+    if reader.problem:
+        partial.append(
+            (None, f"line {reader.next_line}", f"truncated: {reader.problem}", printable(reader.tail))
+        )
+    frame = pl.concat([empty(), rejects_of(file, rejects), rejects_of(file, partial)])
+    return SalvagedJson(clean, tuple(keys), tuple(broken), frame, bool(partial))
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+def _sound(line: str, keys: dict[str, None]) -> tuple[str, str | None]:
+    """(the line as the fast reader takes it, None) or (``{}``, why it is refused); sound keys are noted."""
+    if MARK in line:
+        return "{}", "encoding: not utf-8"
+    try:
+        value = json.loads(
+            line.lstrip("\ufeff"),
+            object_pairs_hook=_no_key_twice,
+            parse_int=_exact,
+            parse_float=_exact,
+            parse_constant=_no_constant,
+        )
+        if not isinstance(value, dict):
+            return "{}", "json: not a JSON object"
+        text = json.dumps(value, ensure_ascii=False) if _WILD.search(line) else line.strip(" \t\r\ufeff")
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except _DuplicateKey as error:
+        return "{}", f"json: the key {error} stands twice in one object"
+    except (ValueError, RecursionError):
+        return "{}", "json: not a JSON object"
+    keys.update(dict.fromkeys(value))
+    return text, None
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        raise _DuplicateKey(next(json.dumps(key) for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return found
+
+
+def _exact(digits: str) -> Any:
+    """A number, or its digits as text where a number would lose some: the column is text in any case."""
+    if _WILD.search(digits):
+        return digits
+    return float(digits) if any(mark in digits for mark in ".eE") else int(digits)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)

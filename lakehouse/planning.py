@@ -1,0 +1,212 @@
+"""Planning: what has arrived becomes numbered batches; what must not be read is set aside, and says so.
+
+A plan is one commit to ``ops.batches``, made before anything is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from lakehouse import events, names
+from lakehouse.connectors import Batch, SourceFile, connector_for
+from lakehouse.errors import CommitConflict
+from lakehouse.ledger import RETURNED, Ledger, append, news_of, row_of
+from lakehouse.pipelines import Pipeline
+from lakehouse.settings import Settings
+from lakehouse.storage import Lake
+
+#: Says what is different between a file and the version of it that was taken.
+Describe = Callable[[Lake, Settings, Pipeline, SourceFile, SourceFile], str]
+
+
+def plan(
+    lake: Lake,
+    settings: Settings,
+    pipelines: Iterable[Pipeline],
+    *,
+    run_id: str = "",
+    now: datetime | None = None,
+    describe: Describe | None = None,
+) -> dict[str, list[Batch]]:
+    """Write a batch for everything that has arrived and is not in the ledger; the new batches per source.
+
+    All sources are planned in one commit. Two planners at once: one wins, the other reads again and finds
+    nothing left to plan. Files that are held, ignored or duplicates are events, too.
+    """
+    chosen = list(pipelines)
+    for _ in range(20):
+        ledger = Ledger(lake)
+        work = _Planning(lake, settings, ledger, run_id, now or datetime.now(UTC), describe)
+        for pipeline in chosen:
+            work.add(pipeline)
+        if not work.rows:
+            return {}
+        try:
+            append(lake, ledger.snapshot, work.rows, work.txns)
+        except CommitConflict:
+            continue  # somebody planned meanwhile: what they took is not news any more
+        events.record(lake, work.events)
+        return work.planned
+    raise CommitConflict("ops.batches: 20 attempts to plan met other planners", hint="run again")
+
+
+class _Planning:
+    """One attempt to plan: the rows to write, and what they mean."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        settings: Settings,
+        ledger: Ledger,
+        run_id: str,
+        now: datetime,
+        describe: Describe | None,
+    ) -> None:
+        self.lake, self.settings, self.ledger = lake, settings, ledger
+        self.run_id, self.now, self.describe = run_id, now, describe
+        self.rows: list[dict[str, Any]] = []
+        self.planned: dict[str, list[Batch]] = {}
+        self.events: list[events.Event] = []
+
+    @property
+    def txns(self) -> dict[str, int]:
+        return {names.app_id("plan", name): batches[-1].batch_id for name, batches in self.planned.items()}
+
+    def add(self, pipeline: Pipeline) -> None:
+        """Sort what is new into batches and what is set aside."""
+        source = pipeline.spec.source
+        connector = connector_for(source, self.settings)
+        item = news_of(pipeline, self.settings, self.ledger)
+        contents = self.ledger.contents(pipeline.name) if item.files else {}
+        take = []
+        for arrived in item.files:
+            file = replace(arrived, content_hash=connector.content_hash(arrived))
+            identity = (file.content_hash or "", file.size_bytes)
+            first = contents.get(identity) if source.skips_same_content else None
+            if first is not None and connector.has_records(file):
+                self._aside(pipeline, "duplicate", file, f"the same content as {first}")
+                continue
+            if file.content_hash is not None:
+                contents.setdefault(identity, file.path)
+            take.append(file)
+        taken = self.ledger.taken_files(pipeline.name) if item.changed else {}
+        for arrived in item.changed:
+            file = replace(arrived, content_hash=connector.content_hash(arrived))
+            before = taken.get(file.path)
+            if (
+                before is not None
+                and file.content_hash is not None
+                and file.content_hash == before.content_hash
+            ):
+                self._aside(pipeline, "unchanged", file, "")
+            elif source.on_change == "append":
+                take.append(file)
+            else:
+                stage = "ignored" if source.on_change == "ignore" else "held"
+                self._aside(pipeline, stage, file, self._difference(pipeline, before, file))
+        self.cut(pipeline.name, take)
+
+    def cut(self, source: str, files: Sequence[SourceFile]) -> None:
+        """Plan files as batches of at most the size limit."""
+        last = self.ledger.last_batch_id(source)
+        for part in split_by_size(files, self.settings.max_batch_bytes):
+            last += 1
+            self.planned.setdefault(source, []).append(Batch(source, last, tuple(part), self.now))
+            self.rows.append(row_of(source, last, "planned", part, self.run_id, self.now))
+
+    def _aside(self, pipeline: Pipeline, stage: str, file: SourceFile, note: str) -> None:
+        self.rows.append(row_of(pipeline.name, None, stage, [file], self.run_id, self.now, note))
+        if stage != "unchanged":
+            then = f"; to take it: lakehouse accept {pipeline.name} --apply" if stage == "held" else ""
+            message = f"{file.path} was not read: {note}{then}"
+            self.events.append(events.Event(stage, pipeline.name, message, at_utc=self.now))
+
+    def _difference(self, pipeline: Pipeline, before: SourceFile | None, file: SourceFile) -> str:
+        if before is None:
+            return f"new content of {file.size_bytes} bytes"
+        if self.describe is not None:
+            return self.describe(self.lake, self.settings, pipeline, before, file)
+        return f"new content: {before.size_bytes} bytes before, {file.size_bytes} now"
+
+
+def accept(
+    lake: Lake, settings: Settings, pipeline: Pipeline, files: Sequence[SourceFile], *, run_id: str = ""
+) -> list[Batch]:
+    """Plan held files as new batches, which the next run lands; the batches.
+
+    Files that are not held any more (somebody else accepted them, or they changed again) are left out.
+    """
+    for _ in range(20):
+        ledger = Ledger(lake)
+        held = {(file.path, file.fingerprint): file for file in ledger.held_files(pipeline.name)}
+        chosen = [held[key] for file in files if (key := (file.path, file.fingerprint)) in held]
+        if not chosen:
+            return []
+        work = _Planning(lake, settings, ledger, run_id, datetime.now(UTC), None)
+        work.cut(pipeline.name, chosen)
+        try:
+            append(lake, ledger.snapshot, work.rows, work.txns)
+        except CommitConflict:
+            continue
+        return work.planned[pipeline.name]
+    raise CommitConflict("ops.batches: 20 attempts to plan met other planners", hint="run again")
+
+
+def take_back(lake: Lake, source: str) -> int:
+    """Copy from bronze's commits which planned files were given back; the number of files.
+
+    Bronze says so in the same commit that passes the batch, so a crash in between loses nothing: this is
+    called before every plan. The files then count as never seen.
+    """
+    app = names.app_id(RETURNED, source)
+    for _ in range(20):
+        bronze = lake.table("bronze", source).snapshot_or_none()
+        ledger = Ledger(lake)
+        last = bronze.txn(app) if bronze else 0
+        done = ledger.snapshot.txn(app) if ledger.snapshot else 0
+        if bronze is None or last <= done:
+            return 0
+        rows, count = [], 0
+        planned = {batch.batch_id: batch for batch in ledger.batches(source, above=done)}
+        for commit in bronze.history():
+            batch_id = (commit.metadata.get("batches") or [0])[-1]
+            lost = commit.metadata.get(RETURNED)
+            if commit.metadata.get("stage") == "bronze" and batch_id <= done:
+                break
+            if lost and batch_id in planned:
+                files = [file for file in planned[batch_id].files if file.path in lost]
+                note = "; ".join(f"{path} {what}" for path, what in lost.items())
+                rows.append(
+                    row_of(
+                        source,
+                        batch_id,
+                        RETURNED,
+                        files,
+                        commit.metadata.get("run_id", ""),
+                        datetime.now(UTC),
+                        note,
+                    )
+                )
+                count += len(files)
+        try:
+            append(lake, ledger.snapshot, rows, {app: last})
+            return count
+        except CommitConflict:
+            continue
+    raise CommitConflict("ops.batches: 20 attempts met other planners", hint="run again")
+
+
+def split_by_size(files: Sequence[SourceFile], limit_bytes: int) -> list[list[SourceFile]]:
+    """Files in order, cut into lists of at most ``limit_bytes``; a larger file stands alone."""
+    lists: list[list[SourceFile]] = []
+    size = 0
+    for file in files:
+        if not lists or size + file.size_bytes > limit_bytes:
+            lists.append([])
+            size = 0
+        lists[-1].append(file)
+        size += file.size_bytes
+    return lists
