@@ -8,7 +8,9 @@ import polars as pl
 
 from asset_checks.base import Check, Finding, Subject
 from lakehouse import names
+from lakehouse.errors import TableNotFound
 from lakehouse.pipelines import Pipeline
+from lakehouse.quarantine import Book
 from lakehouse.silver.refine import table_schema
 
 #: Of fewer rows than this a share says nothing: one bad row of the fifty of a quiet hour is no reason to stop.
@@ -45,7 +47,7 @@ def silver_checks(pipeline: Pipeline) -> list[Check]:
             name,
             "contract_rules",
             "No row of the unpublished batches broke a rule of the contract. Rows that did are in quarantine.",
-            f"lakehouse quarantine show {name}; fix the source or the contract, {again}",
+            f"lakehouse quarantine show {name}; fix the source or the contract, lakehouse quarantine replay {name}, {again}",
             _rules,
         ),
         Check(
@@ -54,8 +56,8 @@ def silver_checks(pipeline: Pipeline) -> list[Check]:
             "quarantined_share",
             f"At most {share:.2%} of the rows of the unpublished batches were refused "
             "(checks.max_quarantined_share of the pipeline).",
-            f"lakehouse quarantine show {name}; fix the source or the contract, or raise max_quarantined_share in "
-            f"the pipeline's YAML if that many are right, {again}",
+            f"lakehouse quarantine show {name}; fix the source or the contract and lakehouse quarantine replay {name}, "
+            f"or raise max_quarantined_share in the pipeline's YAML if that many are right, {again}",
             _quarantined_share,
             blocking=True,
         ),
@@ -174,13 +176,34 @@ def _rules(subject: Subject) -> Finding:
 
 def _quarantined_share(subject: Subject) -> Finding:
     rows = sum(document["rows_in"] for document in subject.commits)
-    refused = sum(document["quarantined"] for document in subject.commits)
+    ever = sum(document["quarantined"] for document in subject.commits)
+    settled = _settled(subject) if ever else {}
+    refused = ever - sum(settled.values())
     share = refused / rows if rows else 0.0
     bound = subject.pipeline.spec.checks.max_quarantined_share
     allowed = bound * max(rows, SHARE_ROWS)
     facts = {"share": round(share, 6), "bound": bound, "rows checked": rows, "rows allowed": int(allowed)}
+    facts |= {"refused": ever, "open": refused, **settled}
     text = f"{refused:,} of {rows:,} rows quarantined ({share:.2%}, at most {bound:.2%})"
+    if settled:
+        text += "; " + ", ".join(f"{count:,} more {state}" for state, count in settled.items())
     return Finding(refused <= allowed, text, refused, facts=facts)
+
+
+def _settled(subject: Subject) -> dict[str, int]:
+    """Rows of the unpublished batches that the contract had refused and that were released or resolved since."""
+    try:
+        book = Book(subject.lake, subject.name)
+    except TableNotFound:
+        return {}
+    last = max((max(document["batches"]) for document in subject.commits), default=0)
+    judged = pl.col("_batch_id").is_between(subject.published_batch + 1, last) & (
+        pl.col("_stage") == "silver"
+    )
+    if book.latest.is_empty():
+        return {}
+    settled = book.rows().filter(judged, pl.col("_state").is_in(["released", "resolved"]))
+    return dict(settled.group_by("_state").len().sort("_state").collect().iter_rows())
 
 
 def _key_unique(subject: Subject) -> Finding:

@@ -171,8 +171,9 @@ def _add_source(
 
 
 def _app_ids(layer: names.Layer, table: str) -> list[str]:
-    """Application ids that commit to the table: its own stage's; to a quarantine table, both stages'."""
-    stages = ("bronze", "silver") if layer == "quarantine" else (layer,)
+    """Application ids that commit to the table: its own stage's, replays to silver, both stages' to quarantine."""
+    more = {"quarantine": ("bronze", "silver"), "silver": ("silver", "replay")}
+    stages = more.get(layer, (layer,))
     return [names.app_id(stage, table) for stage in stages]
 
 

@@ -23,13 +23,17 @@ from lakehouse.storage import Lake
 
 @dataclass(frozen=True)
 class Position:
-    """How far one source has come: numbers of the last planned, landed, refined and published batch."""
+    """How far one source has come: numbers of the last planned, landed, refined and published batch.
+
+    ``released``: a replay has brought refused rows into silver that published gold does not have yet.
+    """
 
     source: str
     planned: int
     bronze: int
     silver: int
     published: int
+    released: bool = False
 
     @property
     def hop(self) -> Hop | None:
@@ -59,8 +63,8 @@ class Backlog:
 
     @property
     def unpublished(self) -> list[str]:
-        """Sources with batches that are in silver and not in published gold."""
-        return sorted(p.source for p in self.positions.values() if p.published < p.silver)
+        """Sources with batches, or rows that a replay released, that are in silver and not in published gold."""
+        return sorted(p.source for p in self.positions.values() if p.published < p.silver or p.released)
 
     @property
     def is_empty(self) -> bool:
@@ -105,6 +109,7 @@ def look(
 def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | None) -> Position:
     published = int(point.sources.get(source, {}).get("batch_id") or 0) if point else 0
     done = {}
+    released = False
     layers: tuple[names.Layer, ...] = ("bronze", "silver")
     for layer in layers:
         try:
@@ -114,7 +119,11 @@ def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | Non
             done[layer] = published
             continue
         done[layer] = snapshot.txn(names.app_id(layer, source)) if snapshot else 0
-    return Position(source, ledger.last_batch_id(source), done["bronze"], done["silver"], published)
+        if layer == "silver" and snapshot is not None and point is not None:
+            replay = names.app_id("replay", source)
+            shown = point.txns.get(names.table_path("silver", source), {})
+            released = snapshot.txn(replay) > shown.get(replay, 0)
+    return Position(source, ledger.last_batch_id(source), done["bronze"], done["silver"], published, released)
 
 
 def _waiting(

@@ -13,6 +13,7 @@ from asset_checks.base import Check, Finding, Subject, evaluate
 from asset_checks.bronze import bronze_checks
 from asset_checks.references import reference_checks
 from asset_checks.silver import silver_checks
+from lakehouse import quarantine
 from lakehouse.bronze import ingest
 from lakehouse.errors import StorageUnavailable
 from lakehouse.pipelines import Pipeline, load_pipelines
@@ -205,3 +206,23 @@ def test_a_check_that_breaks_has_failed_and_one_that_cannot_reach_the_store_is_t
     assert "a bug" in found.message
     with pytest.raises(StorageUnavailable):
         evaluate([Check("silver", "airports", "unreachable", "", "", unreachable, True)], silver)
+
+
+def test_refused_rows_that_were_dealt_with_close_no_gate(
+    settings: Settings, subject: Callable[[str, str], Subject]
+) -> None:
+    seen = subject("silver", "weather")
+    lake, pipeline = seen.lake, seen.pipeline
+    landing = Path(settings.landing)
+    broken = "".join(weather("EWR", hour).replace(",59,", ",5900,") for hour in range(4, 24)) * 4
+    (landing / "weather/2013/01/weather_2013-01-02.csv").write_text(WEATHER_HEADER + "\n" + broken)
+    ingest(lake, settings, pipeline)
+    refine(lake, settings, pipeline)
+    share = next(check for check in silver_checks(pipeline) if check.name == "quarantined_share")
+    assert not share.look(subject("silver", "weather")).passed
+    quarantine.resolve(lake, "weather", quarantine.Selection(), note="a test", actor="x", apply=True)
+    finding = share.look(subject("silver", "weather"))
+    assert finding.passed
+    assert (finding.facts["open"], finding.facts["resolved"]) == (0, 80)
+    conserved = next(check for check in silver_checks(pipeline) if check.name == "rows_conserved")
+    assert conserved.look(subject("silver", "weather")).passed
