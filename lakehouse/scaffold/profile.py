@@ -78,7 +78,11 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
     notes = _marker_notes(frame, columns, markers)
     if not content.complete:
         seen = f"{frame.height:,} rows" + (f" of {content.rows:,}" if content.rows else "")
-        notes.append(f"types were worked out from {seen}; rows that do not fit will be quarantined, not lost")
+        notes.append(
+            f"the types are the file's; values were looked at in {seen}"
+            if sniffed.format == "parquet"
+            else f"types were worked out from the first {seen}; rows that do not fit will be quarantined, not lost"
+        )
     if not key:
         candidates = [column.source_name for column in columns if not column.nulls]
         found = propose_key(sniffed, content, candidates)
