@@ -206,6 +206,37 @@ def test_losing_dagsters_home_loses_nothing(first_day: Callable[..., Settings]) 
     assert seen.is_empty
 
 
+def test_a_run_that_is_killed_neither_blocks_the_next_nor_loses_rows(first_day: Callable[..., Settings]) -> None:
+    settings = first_day()
+    one_more_flight(settings)
+    program = (
+        "from lakehouse.defs.execute import run_pipelines\n"
+        "from lakehouse.settings import load_settings\n"
+        "run_pipelines(load_settings(), progress=lambda item: print(item.kind, item.name, flush=True))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=PROJECT_DIR,
+        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.strip() == "start silver/flights":
+                child.kill()
+                break
+
+    outcome = run_pipelines(settings)
+
+    assert outcome.success, outcome.failures
+    lake = Lake.from_settings(settings)
+    assert lake.table("silver", "flights").snapshot().num_rows() == lake.table("bronze", "flights").snapshot().num_rows()
+    assert failures.open_failures(lake) == {}
+    with open_instance(settings) as instance:
+        assert {run.status.value for run in instance.get_runs()} == {"SUCCESS", "FAILURE"}
+
+
 def test_a_home_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     settings = Settings(root=str(tmp_path))
     home = ensure_home(settings)
