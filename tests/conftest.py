@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +63,7 @@ class DemoLake:
 
 
 @pytest.fixture(scope="session")
-def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoLake]:
+def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> DemoLake:
     """The real demo, run once for all workers of a test session, through the command line."""
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -79,4 +78,4 @@ def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoLake]:
                     f"lakehouse demo exited with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
                 )
             log.write_text(done.stdout)
-    yield DemoLake(root, load_settings(root=str(root)), log.read_text())
+    return DemoLake(root, load_settings(root=str(root)), log.read_text())

@@ -34,7 +34,7 @@ class _Reporting(TyperGroup):
             raise typer.Exit(exits.OK) from None
         except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:  # noqa: BLE001  the last line of defence before a person
+        except Exception as error:  # the last line of defence before a person
             if ctx.params.get("debug") or _is_usage_error(error):
                 raise
             sys.stderr.write(f"error: {type(error).__name__}: {error}\n")

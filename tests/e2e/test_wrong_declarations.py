@@ -120,7 +120,7 @@ def test_every_problem_of_every_file_is_printed_and_the_load_refuses_too(
         "3 problems in 2",
     ):
         assert part in done.stderr
-    with pytest.raises(DeclarationError, match="silver.mode"):
+    with pytest.raises(DeclarationError, match=r"silver\.mode"):
         load_pipelines(load_settings())
 
 
