@@ -17,9 +17,10 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors import Care, connector_for
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, TableNotFound
 from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
+from lakehouse.quarantine import Book
 from lakehouse.settings import Settings
 from lakehouse.silver.prepare import prepare
 from lakehouse.storage import Lake, Snapshot
@@ -66,18 +67,18 @@ def reconcile(
 
 
 def _refused(lake: Lake, name: str) -> pl.LazyFrame:
-    """Stage, batch, file and row of everything that is in quarantine, whatever became of it later."""
-    snapshot = lake.table("quarantine", name).snapshot_or_none()
-    columns = ["_stage", *_WHERE, "_broken_rules"]
-    if snapshot is None:
+    """Stage, batch, file and row of everything that is in quarantine, with what became of it (``_state``)."""
+    columns = ["_stage", *_WHERE, "_broken_rules", "_state"]
+    try:
+        return Book(lake, name).rows().select(columns)
+    except TableNotFound:
         schema = {
             "_stage": pl.String,
             names.BATCH_ID: pl.Int64,
             names.SOURCE_FILE: pl.String,
             names.SOURCE_ROW: pl.Int64,
         }
-        return pl.LazyFrame(schema={**schema, "_broken_rules": pl.List(pl.String)})
-    return snapshot.scan(columns)
+        return pl.LazyFrame(schema={**schema, "_broken_rules": pl.List(pl.String), "_state": pl.String})
 
 
 def _batches(
@@ -170,7 +171,8 @@ def _silver(bronze: Snapshot, silver: Snapshot, refused: pl.LazyFrame, pipeline:
     name, key = pipeline.name, list(pipeline.contract.key)
     done = silver.txn(names.app_id("silver", name))
     rows = bronze.scan().filter(pl.col(names.BATCH_ID) <= done)
-    barred = refused.filter(pl.col("_stage") == "silver").select(_WHERE)
+    silver_refused = refused.filter(pl.col("_stage") == "silver")
+    barred = silver_refused.filter(pl.col("_state") != "released").select(_WHERE)
     total = int(rows.select(pl.len()).collect(engine="streaming").item())
     if not key:
         kept = int(
@@ -189,7 +191,7 @@ def _silver(bronze: Snapshot, silver: Snapshot, refused: pl.LazyFrame, pipeline:
     expected = accepted.collect(engine="streaming")
     present = have.collect(engine="streaming")
     lost = expected.join(present, on=key, how="anti")
-    # A refused row may be in silver after all: it was released by a replay, or its key came again, sound.
+    # A refused row's key may be in silver: it came again, sound, or a replay has merged more than it wrote down.
     strange = present.join(expected, on=key, how="anti").join(
         released.collect(engine="streaming"), on=key, how="anti"
     )

@@ -8,9 +8,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lakehouse.errors import CommitConflict, TableNotFound
+from lakehouse.ops.reconcile import reconcile
 from lakehouse.quarantine import Selection
 from lakehouse.settings import PROJECT_DIR
 from lakehouse.silver.shape import fit_schema
@@ -294,3 +296,26 @@ def test_the_commit_of_a_replay_says_what_it_was(bench: Bench) -> None:
     )
     assert (document["rows_in"], document["accepted"], document["batches"]) == (2, 2, [])
     assert document["watermark_utc"] is not None
+
+
+@pytest.mark.parametrize(
+    ("contract", "opened", "mode"),
+    [("StrictLog", "OpenLog", "append"), ("Strict", "Open", "append"), ("Strict", "Open", "upsert")],
+)
+def test_the_lake_still_adds_up_after_a_replay_and_a_lost_release_is_seen(
+    tmp_path: Path, contract: str, opened: str, mode: str
+) -> None:
+    bench = Bench(tmp_path / "lake", contract, mode=mode)
+    bench.land("a.csv", (1, 10, "x"), (2, -5, "x"), (3, -6, "x"))
+    bench.take()
+    bench.use(opened).replay(Selection(limit=1))
+
+    def differences() -> list[str]:
+        found = reconcile(bench.lake, bench.settings, {"orders": bench.pipeline}, sources=False)
+        return [count.what for count in found if not count.ok]
+
+    assert differences() == []
+    silver = bench.lake.table("silver", "orders").snapshot()
+    released = silver.scan().filter(pl.col("amount") != -5)
+    silver.commit(add=silver.stage(released), remove=silver.files()["path"].to_list())
+    assert len(differences()) == 1
