@@ -20,7 +20,9 @@ from tests.quarantine.bench import Bench
 def bench(tmp_path: Path) -> Bench:
     """Two rows refused by the contract and one line that could not be read."""
     bench = Bench(tmp_path / "lake")
-    (bench.folder / "a.csv").write_text("id,amount,day\n1,10,2024-01-01\n2,-5,2024-01-01\n3\n4,-7,2024-01-04\n")
+    (bench.folder / "a.csv").write_text(
+        "id,amount,day\n1,10,2024-01-01\n2,-5,2024-01-01\n3\n4,-7,2024-01-04\n"
+    )
     bench.take()
     return bench
 
