@@ -10,7 +10,7 @@ import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
 from lakehouse import names
-from lakehouse.defs import currency, workers
+from lakehouse.defs import workers
 from lakehouse.defs.catalog import CATALOG
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
 from lakehouse.errors import GoldBuildError
@@ -68,15 +68,7 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
     )
     def sla_sensor(context: dg.SensorEvaluationContext) -> Any:
         runtime = runtime_of(context)
-        seen = watch_once(context, runtime)
-        if not currency.is_due(context.cursor, runtime.settings, seen.at_utc):
-            return dg.SkipReason(watch.summary(seen.tables))
-        fed_by = watch.feeds(runtime.settings, runtime.pipelines, seen.backlog, views=True)
-        return dg.SensorResult(
-            skip_reason=watch.summary(seen.tables),
-            asset_events=currency.report(context.instance, currency.complete_assets(seen, fed_by)),
-            cursor=seen.at_utc.isoformat(),
-        )
+        return dg.SkipReason(watch.summary(watch_once(context, runtime).tables))
 
     return dg.Definitions(sensors=[arrivals_sensor, sla_sensor])
 

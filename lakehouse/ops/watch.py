@@ -79,10 +79,8 @@ def observe(
     return Observation(now, tuple(states), tuple(silent), seen)
 
 
-def feeds(
-    settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog, *, views: bool = False
-) -> dict[str, frozenset[str]]:
-    """Gold table (and dbt view, with ``views``) → the pipelines whose rows it is made of, from dbt's own lineage.
+def feeds(settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog) -> dict[str, frozenset[str]]:
+    """Gold table → the pipelines whose rows it is made of, from dbt's own lineage.
 
     While the project does not parse, every published table counts as fed by every pipeline: a broken model must
     not silence the SLA.
@@ -94,8 +92,7 @@ def feeds(
         return dict.fromkeys(published, frozenset(pipelines))
     return {
         model.name: frozenset(project.silver_inputs(model.name)) & frozenset(pipelines)
-        for model in project.models.values()
-        if views or model.is_delta
+        for model in project.delta_models
     }
 
 
