@@ -12,6 +12,7 @@ from lakehouse.contracts import screen, typed
 from lakehouse.contracts.columns import UNCASTABLE, ColumnSpec
 from lakehouse.contracts.rules import Rule
 from lakehouse.contracts.screen import ScreenCounts
+from lakehouse.contracts.typed import NullMarkers
 from lakehouse.errors import ContractError
 
 
@@ -47,7 +48,7 @@ class CompiledContract:
         return {rule.name: rule for rule in self.rules}[name]
 
     def type_columns(
-        self, raw: pl.LazyFrame, *, null_markers: Sequence[str] = (), keep_empty_text: bool = False
+        self, raw: pl.LazyFrame, *, null_markers: NullMarkers = (), keep_empty_text: bool = False
     ) -> pl.LazyFrame:
         """Cast every contract column that is present; see :func:`lakehouse.contracts.typed.type_columns`."""
         return typed.type_columns(

@@ -6,7 +6,7 @@ a time).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -16,6 +16,10 @@ from lakehouse.contracts.columns import UNCASTABLE, ColumnSpec
 
 #: Columns that live only inside one call: the value that the attempts start from.
 _BEFORE = "__before__"
+
+
+#: Texts that mean "no value": for every column, or per column with ``*`` for those not named.
+NullMarkers = Sequence[str] | Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def type_columns(
     frame: pl.LazyFrame,
     columns: Sequence[ColumnSpec],
     *,
-    null_markers: Sequence[str] = (),
+    null_markers: NullMarkers = (),
     keep_empty_text: bool = False,
 ) -> pl.LazyFrame:
     """The frame with every contract column that it has in the contract's type.
@@ -47,7 +51,7 @@ def type_columns(
     """
     schema = frame.collect_schema()
     plans = [
-        _plan(column, schema[column.name], null_markers, keep_empty_text)
+        _plan(column, schema[column.name], _markers_of(column.name, null_markers), keep_empty_text)
         for column in columns
         if column.name in schema
     ]
@@ -74,6 +78,12 @@ def add_missing(frame: pl.LazyFrame, columns: Sequence[ColumnSpec]) -> pl.LazyFr
         for column in columns
         if column.name not in present
     )
+
+
+def _markers_of(column: str, markers: NullMarkers) -> Sequence[str]:
+    if isinstance(markers, Mapping):
+        return markers.get(column, markers.get("*", ()))
+    return markers
 
 
 def _plan(column: ColumnSpec, source: pl.DataType, markers: Sequence[str], keep_empty_text: bool) -> _Plan:

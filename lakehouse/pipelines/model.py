@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -69,7 +69,7 @@ class SourceSpec(_Part):
     path: str
     format: FileFormat
     csv: CsvOptions = CsvOptions()
-    null_markers: tuple[str, ...] = ()
+    null_markers: dict[str, tuple[str, ...]] | tuple[str, ...] = Field(default_factory=dict)
     new_columns: NewColumns = "evolve"
     changed_types: ChangedTypes = "rescue"
     on_change: OnChange = "alert"
@@ -93,6 +93,21 @@ class SourceSpec(_Part):
                 "append (with silver mode upsert or history the new version's rows win), or alert and lakehouse accept"
             )
         return value
+
+    @field_validator("null_markers", mode="before")
+    @classmethod
+    def _markers_per_column(cls, value: Any) -> Any:
+        """A list holds for every column (``*``); a mapping says which markers which column has."""
+        lists = value if isinstance(value, dict) else {"*": value}
+        for column, markers in lists.items():
+            if not isinstance(markers, list | tuple) or not all(isinstance(text, str) for text in markers):
+                raise ValueError(
+                    f'{markers!r} is not a list of texts; write ["NA"] for all columns, or one list per column: '
+                    '{amount: ["NA"]}, where "*" stands for the columns not named'
+                )
+            if column != "*":
+                validation.check_identifier(column, "column")
+        return lists
 
     @field_validator("path_columns")
     @classmethod
@@ -129,6 +144,12 @@ class SourceSpec(_Part):
         return (self.same_content or ("land" if self.path_columns else "skip")) == "skip"
 
     @property
+    def markers_by_column(self) -> dict[str, tuple[str, ...]]:
+        """Null markers per column of the contract; ``*`` has those of every other column."""
+        assert isinstance(self.null_markers, dict)  # the validator has brought a list to this form
+        return self.null_markers
+
+    @property
     def cadence(self) -> timedelta | None:
         """How often this source is expected to bring something."""
         return validation.parse_duration(self.expected_every) if self.expected_every else None
@@ -141,12 +162,24 @@ class DeleteWhen(_Part):
     value: str | int | bool
 
 
+class PartitionBy(_Part):
+    """The date or instant by which a table's past can be processed again, and in what pieces the UI offers it.
+
+    ``start`` is the first day of the first piece; the last one is the running one.
+    """
+
+    column: Identifier
+    grain: Literal["day", "month"] = "day"
+    start: date = date(2000, 1, 1)
+
+
 class SilverSpec(_Part):
     """How accepted rows are written. The key comes from the contract."""
 
     mode: WriteMode = "append"
     sequence_by: tuple[Identifier, ...] = ()
     delete_when: DeleteWhen | None = None
+    partition_by: PartitionBy | None = None
 
     @field_validator("sequence_by", mode="before")
     @classmethod

@@ -63,7 +63,7 @@ class Profile:
     rows: int | None
     complete: bool
     key: tuple[str, ...]
-    null_markers: tuple[str, ...]
+    null_markers: tuple[str, ...] | dict[str, tuple[str, ...]]
     assumptions: tuple[str, ...] = field(default=())
 
 
@@ -75,7 +75,8 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
         for name, final in zip(frame.columns, clean_names(frame.columns), strict=True)
     )
     markers = tuple(dict.fromkeys(marker for column in columns for marker in column.markers))
-    notes = _marker_notes(frame, columns, markers)
+    texts = _text_columns_with(frame, columns, markers)
+    notes = _marker_notes(columns, markers, texts)
     if not content.complete:
         seen = f"{frame.height:,} rows" + (f" of {content.rows:,}" if content.rows else "")
         notes.append(
@@ -92,7 +93,9 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
             if key
             else "no key: no single column looks like one, so every row is kept as it comes; --key a,b sets one"
         )
-    return Profile(columns, frame.height, content.rows, content.complete, key, markers, tuple(notes))
+    # Where a text column has the same text, it may well be a value there (the name Na, the code of Namibia).
+    declared = {column.name: column.markers for column in columns if column.markers} if texts else markers
+    return Profile(columns, frame.height, content.rows, content.complete, key, declared, tuple(notes))
 
 
 def _column(values: pl.Series, name: str, file_format: Format) -> Column:
@@ -114,10 +117,10 @@ def _text_column(values: pl.Series, name: str, *, numbers: bool) -> Column:
     dtype = next((dtype for dtype, pattern in kinds if _fits(real, pattern)), None)
     if dtype is None:
         seen = describe_values(filled, pl.String(), name)
-        return Column(
-            name, pl.String(), values.len() - filled.len(), values.name, seen, note=_text_note(real)
-        )
-    used = filled.filter(filled.is_in(NULL_MARKERS)).unique(maintain_order=True)
+        note = _text_note(real)
+        codes = tuple(_used_markers(filled)) if note == _CODES else ()
+        return Column(name, pl.String(), values.len() - filled.len(), values.name, seen, codes, note)
+    used = _used_markers(filled)
     note = None
     if dtype == TIMESTAMP and not _fits(real.head(_FIRST_LOOK_ROWS), r"(Z|[+-]\d{2}:?\d{2})$"):
         note = "no time zone in the data: taken as UTC"
@@ -125,6 +128,11 @@ def _text_column(values: pl.Series, name: str, *, numbers: bool) -> Column:
     return Column(name, dtype, values.len() - real.len(), values.name, seen, tuple(used), note)
 
 
+def _used_markers(filled: pl.Series) -> pl.Series:
+    return filled.filter(filled.is_in(NULL_MARKERS)).unique(maintain_order=True)
+
+
+_CODES = "digits with leading zeros: kept as text"
 _TIME_KINDS: tuple[tuple[pl.DataType, str], ...] = ((pl.Date(), _DATE), (TIMESTAMP, _TIMESTAMP))
 _KINDS: tuple[tuple[pl.DataType, str], ...] = (
     (pl.Boolean(), r"^(?i:true|false)$"),
@@ -144,7 +152,7 @@ def _fits(values: pl.Series, pattern: str) -> bool:
 def _text_note(values: pl.Series) -> str | None:
     head = values.head(_FIRST_LOOK_ROWS)
     if _share(head, r"^[+-]?0\d+$") > 0 and _share(head, r"^[+-]?\d+$") == 1:
-        return "digits with leading zeros: kept as text"
+        return _CODES
     for kind, pattern in (("numbers", _FLOAT), ("dates", _DATE), ("times", _TIMESTAMP)):
         if _MOST <= (share := _share(values, pattern)) < 1:
             return f"{share:.1%} of the values are {kind}, the others are not: kept as text"
@@ -180,19 +188,33 @@ def _storable(dtype: pl.DataType) -> tuple[pl.DataType, str | None]:
     return dtype, None
 
 
-def _marker_notes(frame: pl.DataFrame, columns: tuple[Column, ...], markers: tuple[str, ...]) -> list[str]:
-    notes = []
+def _text_columns_with(
+    frame: pl.DataFrame, columns: tuple[Column, ...], markers: tuple[str, ...]
+) -> dict[str, list[str]]:
+    """Per marker the text columns in which it stands among other texts."""
+    found = {}
     for marker in markers:
-        where = [column.name for column in columns if marker in column.markers]
-        note = f"{marker!r} means no value (seen in {', '.join(where[:4])}{' …' if len(where) > 4 else ''})"
-        texts = [
+        names = [
             column.name
             for column in columns
             if frame[column.source_name].dtype == pl.String
             and column.dtype == pl.String
+            and marker not in column.markers
             and bool((frame[column.source_name] == marker).any())
         ]
-        if texts:
-            note += f"; it becomes null in {', '.join(texts)} too"
+        if names:
+            found[marker] = names
+    return found
+
+
+def _marker_notes(
+    columns: tuple[Column, ...], markers: tuple[str, ...], texts: dict[str, list[str]]
+) -> list[str]:
+    notes = []
+    for marker in markers:
+        where = [column.name for column in columns if marker in column.markers]
+        note = f"{marker!r} means no value in {', '.join(where[:4])}{' …' if len(where) > 4 else ''}"
+        if marker in texts:
+            note += f"; it stays a text in {', '.join(texts[marker])} (add it to null_markers if it means no value there)"
         notes.append(note)
     return notes

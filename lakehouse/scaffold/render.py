@@ -70,9 +70,7 @@ def render_yaml(plan: Plan) -> str:
     ]
     lines += _csv_lines(sniffed)
     if profile.null_markers:
-        lines.append(
-            f"    null_markers: [{', '.join(map(_text, profile.null_markers))}]  # these texts mean: no value"
-        )
+        lines.append(f"    null_markers: {_markers(profile.null_markers)}  # these texts mean: no value")
     lines += [
         "    new_columns: evolve  # a new column: evolve = add it to bronze, rescue = keep it aside, fail = stop",
         "    on_change: alert  # a file that came before comes again, changed: alert | ignore | append | replace",
@@ -95,6 +93,12 @@ _MODES = {
     "upsert": "one row per key: the latest that came",
     "history": "every state of a key, with valid_from_utc and valid_to_utc",
 }
+
+
+def _markers(markers: tuple[str, ...] | dict[str, tuple[str, ...]]) -> str:
+    if isinstance(markers, dict):
+        return "{" + ", ".join(f"{column}: {_markers(texts)}" for column, texts in markers.items()) + "}"
+    return f"[{', '.join(map(_text, markers))}]"
 
 
 def _csv_lines(sniffed: Sniffed) -> list[str]:

@@ -35,7 +35,7 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
         pl.col(names.SOURCE_FILE).str.extract(pattern, 1).alias(column)
         for column, pattern in spec.source.path_columns.items()
     )
-    markers = spec.source.null_markers
+    markers = spec.source.markers_by_column
     typed = contract.type_columns(frame, null_markers=markers)
     if pipeline.transform is not None:
         try:

@@ -56,7 +56,7 @@ def test_the_written_yaml_is_a_valid_declaration(settings: Settings, messy: Path
     spec = PipelineSpec.model_validate(document["attributes"])
     assert spec.name == "web_orders"
     assert spec.source.csv.delimiter == ";"
-    assert spec.source.null_markers == ("NA",)
+    assert spec.source.markers_by_column == {"*": ("NA",)}
     assert spec.source.path == f"{messy.parent}/web orders*.csv"
     assert spec.silver.mode == "upsert"
 

@@ -51,7 +51,7 @@ def test_a_null_marker_counts_only_where_it_hides_a_type(tmp_path: Path) -> None
     file.write_text("id,amount,region\n1,NA,EU\n2,3.5,NA\n3,-,AP\n")
     result = look_at(file)
     assert types(result) == {"id": pl.Int64(), "amount": pl.Float64(), "region": pl.String()}
-    assert result.null_markers == ("NA", "-")
+    assert result.null_markers == {"amount": ("NA", "-")}
     assert any("region" in note and "NA" in note for note in result.assumptions)
 
 

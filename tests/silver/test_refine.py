@@ -24,6 +24,12 @@ def test_text_becomes_typed_and_null_markers_become_null(bench: OrdersLake) -> N
     assert bench.rows("id", "amount", "note", "seq") == [(7, 1.5, None, None), (8, 2.0, "hello", 3)]
 
 
+def test_a_null_marker_of_one_column_is_a_value_in_another(tmp_path: Path) -> None:
+    bench = OrdersLake(tmp_path / "lake", source={"null_markers": {"seq": ["NA"]}})
+    bench.arrive("1,1,NA,NA")
+    assert bench.rows("id", "note", "seq") == [(1, "NA", None)]
+
+
 def test_refused_rows_are_kept_whole_with_every_rule_they_broke(bench: OrdersLake) -> None:
     result = bench.arrive("1,-5,x,1", "two,abc,y,1", "3,9,z,1")
     assert (result.rows_in, result.accepted, result.quarantined) == (3, 1, 2)
