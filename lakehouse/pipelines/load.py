@@ -253,6 +253,7 @@ def line_of(node: Any, location: tuple[Any, ...]) -> int | None:
 
 def _deep_problems(pipeline: Pipeline, pipelines: Mapping[str, Pipeline]) -> Iterator[Problem]:
     """What only the contract and the other pipelines can tell."""
+    import polars as pl
 
     def problem(field: str, message: str) -> Problem:
         node = next(
@@ -283,6 +284,15 @@ def _deep_problems(pipeline: Pipeline, pipelines: Mapping[str, Pipeline]) -> Ite
     for column in spec.silver.sequence_by:
         if column not in available:
             yield problem("silver.sequence_by", _unknown_column(column, contract.name, columns))
+    if spec.silver.partition_by is not None:
+        column = spec.silver.partition_by.column
+        if column not in columns:
+            yield problem("silver.partition_by.column", _unknown_column(column, contract.name, columns))
+        elif not isinstance(contract.schema[column], pl.Date | pl.Datetime):
+            yield problem(
+                "silver.partition_by.column",
+                f"{column!r} is {contract.schema[column]}; days need a column of type Date or Datetime",
+            )
     for index, reference in enumerate(spec.checks.references):
         field = f"checks.references.{index}"
         for column in reference.columns:

@@ -28,6 +28,17 @@ SCHEMA: dict[str, pl.DataType] = {
 #: What tells one refused row from every other of its table. A file that could not be read at all has no row.
 IDENTITY = ("_stage", "_batch_id", "_source_file", "_source_row", "_source_position")
 _ATTEMPTS = 20
+_BACKFILL = "backfill:"
+
+
+def of_backfill(run_id: str) -> str:
+    """The ``_run_id`` of rows that a backfill refused: they are not among those of the stage's own commits."""
+    return _BACKFILL + run_id
+
+
+def is_of_backfill() -> pl.Expr:
+    """True for rows that a backfill refused, after their batch had been taken with them."""
+    return pl.col("_run_id").str.starts_with(_BACKFILL).fill_null(False)
 
 
 def append(
