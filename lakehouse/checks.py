@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import polars as pl
 
 from lakehouse import names
 from lakehouse.errors import CommitConflict
-from lakehouse.storage import Lake
+from lakehouse.storage import Lake, Snapshot
 
 TABLE = "checks"
 MAX_SAMPLE_ROWS = 5
@@ -71,7 +71,8 @@ def record(lake: Lake, outcomes: Iterable[CheckOutcome], *, run_id: str = "") ->
 
     A concurrent writer is no conflict: rows are only ever added.
     """
-    now = datetime.now(UTC)
+    table = lake.table("ops", TABLE)
+    now = _after_the_newest(table.snapshot_or_none(), datetime.now(UTC))
     rows = [
         {
             "run_id": outcome.run_id or run_id,
@@ -92,7 +93,6 @@ def record(lake: Lake, outcomes: Iterable[CheckOutcome], *, run_id: str = "") ->
     ]
     if not rows:
         return 0
-    table = lake.table("ops", TABLE)
     staged = table.stage(pl.LazyFrame(rows, schema=SCHEMA))
     metadata = {"stage": "checks", "run_id": run_id, "rows": len(rows)}
     for attempt in range(_CREATE_ATTEMPTS):
@@ -109,6 +109,18 @@ def record(lake: Lake, outcomes: Iterable[CheckOutcome], *, run_id: str = "") ->
             if attempt == _CREATE_ATTEMPTS - 1:
                 raise
     return len(rows)
+
+
+def _after_the_newest(snapshot: Snapshot | None, now: datetime) -> datetime:
+    """``now``, or just after the newest row where a clock was set back: the newest row is the one that holds."""
+    if snapshot is None:
+        return now
+    files = snapshot.files()
+    newest = files["max.checked_at_utc"].max() if "max.checked_at_utc" in files.columns else None
+    if not isinstance(newest, datetime):
+        return now
+    # Statistics may be cut to milliseconds.
+    return max(now, newest.replace(tzinfo=newest.tzinfo or UTC) + timedelta(milliseconds=1))
 
 
 def outcomes(lake: Lake, versions: Mapping[str, int]) -> list[CheckOutcome]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -96,6 +96,11 @@ class Ledger:
             missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in _PLAN_COLUMNS if name not in there]
             self._rows = frame.with_columns(missing).select(_PLAN_COLUMNS).collect()
 
+    def after(self, now: datetime) -> datetime:
+        """``now``, or just after the newest record where a clock was set back: the order of records is their truth."""
+        newest = self._rows["recorded_at_utc"].max()
+        return max(now, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now
+
     def _seen(self, source: str) -> dict[str, list[tuple[SourceFile, str, str | None]]]:
         """Per path every version that was seen: file, stage and note, oldest first, without those given back."""
         rows = self._rows.filter(source=source).sort("recorded_at_utc", maintain_order=True)
@@ -160,10 +165,14 @@ class Ledger:
         """Files whose content changed under the same name and that wait for a person."""
         return [file for file, _ in self.held(source)]
 
+    def newest(self, source: str) -> list[tuple[SourceFile, str, str]]:
+        """Every file of a source as it was seen last: file, stage (planned, held, duplicate …) and note."""
+        last = [versions[-1] for versions in self._seen(source).values() if versions]
+        return [(file, stage, note or "") for file, stage, note in last]
+
     def held(self, source: str) -> list[tuple[SourceFile, str]]:
-        """The same with what is known of the change."""
-        newest = [versions[-1] for versions in self._seen(source).values() if versions]
-        return [(file, note or "") for file, stage, note in newest if stage == "held"]
+        """Files that wait for a person, with what is known of the change."""
+        return [(file, note) for file, stage, note in self.newest(source) if stage == "held"]
 
 
 _PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc", "note")

@@ -39,7 +39,7 @@ def plan(
     chosen = list(pipelines)
     for _ in range(20):
         ledger = Ledger(lake)
-        work = _Planning(lake, settings, ledger, run_id, now or datetime.now(UTC), describe)
+        work = _Planning(lake, settings, ledger, run_id, ledger.after(now or datetime.now(UTC)), describe)
         for pipeline in chosen:
             work.add(pipeline)
         if not work.rows:
@@ -73,7 +73,10 @@ class _Planning:
 
     @property
     def txns(self) -> dict[str, int]:
-        return {names.app_id("plan", name): batches[-1].batch_id for name, batches in self.planned.items()}
+        """One for every source with rows, so that of two planners who saw the same news one has to look again."""
+        last = {row["source"]: self.ledger.last_batch_id(row["source"]) for row in self.rows}
+        last |= {name: batches[-1].batch_id for name, batches in self.planned.items()}
+        return {names.app_id("plan", name): batch_id for name, batch_id in last.items()}
 
     def add(self, pipeline: Pipeline) -> None:
         """Sort what is new into batches and what is set aside."""
@@ -145,7 +148,7 @@ def accept(
         chosen = [held[key] for file in files if (key := (file.path, file.fingerprint)) in held]
         if not chosen:
             return []
-        work = _Planning(lake, settings, ledger, run_id, datetime.now(UTC), None)
+        work = _Planning(lake, settings, ledger, run_id, ledger.after(datetime.now(UTC)), None)
         work.cut(pipeline.name, chosen)
         try:
             append(lake, ledger.snapshot, work.rows, work.txns)
@@ -186,13 +189,15 @@ def take_back(lake: Lake, source: str) -> int:
                         RETURNED,
                         files,
                         commit.metadata.get("run_id", ""),
-                        datetime.now(UTC),
+                        ledger.after(datetime.now(UTC)),
                         note,
                     )
                 )
                 count += len(files)
+        # Under the plan's transaction too: a planner who has not seen this must look again.
+        txns = {app: last, names.app_id("plan", source): ledger.last_batch_id(source)}
         try:
-            append(lake, ledger.snapshot, rows, {app: last})
+            append(lake, ledger.snapshot, rows, txns)
             return count
         except CommitConflict:
             continue

@@ -24,7 +24,7 @@ from lakehouse.pipelines import Pipeline
 from lakehouse.planning import plan, take_back
 from lakehouse.results import StageResult
 from lakehouse.settings import Settings
-from lakehouse.storage import Lake, Snapshot, StagedFile, Table
+from lakehouse.storage import Lake, Snapshot, StagedFile, Table, engine_translated
 
 STAGE: names.Layer = "bronze"
 
@@ -57,6 +57,8 @@ def ingest(lake: Lake, settings: Settings, pipeline: Pipeline, *, run_id: str = 
 
 #: One plan is the rule; a second takes up files that changed between the first and their reading.
 _PLANS = 2
+#: How often a batch is redone after conflicts with other writers of its table.
+_ATTEMPTS = 5
 
 
 def _land_planned(
@@ -65,7 +67,16 @@ def _land_planned(
     snapshot = table.snapshot_or_none()
     done = snapshot.txn(names.app_id(STAGE, pipeline.name)) if snapshot else 0
     for batch in Ledger(lake).batches(pipeline.name, above=done):
-        result = result.plus(_land(lake, settings, pipeline, table, batch, run_id))
+        for attempt in range(_ATTEMPTS):
+            try:
+                with engine_translated(f"bronze.{pipeline.name} batch {batch.batch_id}"):
+                    landed = _land(lake, settings, pipeline, table, batch, run_id)
+                break
+            except CommitConflict:
+                # Somebody else changed the table, not this batch (or this run did, and the answer was lost).
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        result = result.plus(landed)
     return result
 
 

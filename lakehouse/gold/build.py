@@ -15,7 +15,7 @@ from lakehouse.gold.plan import BuildPlan, make_plan
 from lakehouse.gold.results import GoldResult, ModelResult, TestResult
 from lakehouse.gold.session import BuildSession
 from lakehouse.settings import Settings
-from lakehouse.storage import Lake
+from lakehouse.storage import Lake, store_trouble
 
 __all__ = ["build", "ensure_manifest", "load_project", "manifest_path"]
 
@@ -101,6 +101,9 @@ def _run_dbt(
             )
             results = getattr(found.result, "results", None)
             if found.exception is not None or results is None:
+                trouble = found.exception and store_trouble(found.exception, "gold")
+                if trouble:
+                    raise trouble from found.exception
                 raise GoldBuildError(
                     f"dbt failed before it ran a model: {found.exception}",
                     hint=f"read {dbt_run.work_dir(settings, folder)}/logs/dbt.log",

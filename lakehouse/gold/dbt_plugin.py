@@ -13,6 +13,7 @@ from dbt.adapters.duckdb.utils import TargetConfig
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold import session as sessions
 from lakehouse.gold.strategies import write_model
+from lakehouse.storage import store_trouble
 
 
 class Plugin(BasePlugin):
@@ -38,7 +39,7 @@ class Plugin(BasePlugin):
         try:
             written = write_model(session, session.plans[name], request["sql"])
         except BaseException as error:
-            session.errors[name] = error
+            session.errors[name] = store_trouble(error, f"gold.{name}") or error
             raise
         session.written[name] = written
         request["message"] = written.message

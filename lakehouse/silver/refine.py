@@ -20,7 +20,7 @@ from lakehouse.silver.prepare import KEPT_LINEAGE, RAW, prepare, with_raw
 from lakehouse.silver.shape import fit_schema, table_schema
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite
-from lakehouse.storage import Lake, Snapshot, Table
+from lakehouse.storage import Lake, Snapshot, Table, engine_translated
 
 __all__ = ["refine", "table_schema"]
 
@@ -46,7 +46,8 @@ def refine(lake: Lake, settings: Settings, pipeline: Pipeline, *, run_id: str = 
     conflicts = 0
     while (batches := _next_batches(lake, pipeline)) is not None:
         try:
-            part = _refine_batches(lake, settings, pipeline, table, batches, run_id)
+            with engine_translated(f"silver.{pipeline.name} batches {batches[0]} to {batches[1]}"):
+                part = _refine_batches(lake, settings, pipeline, table, batches, run_id)
         except CommitConflict:
             # Another run refined these batches, or a replay released rows: read again, then skip or redo.
             conflicts += 1

@@ -8,6 +8,7 @@ from lakehouse.storage.duck import (
     quote_identifier,
     quote_literal,
 )
+from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
 from lakehouse.storage.objects import ObjectInfo, Objects
 from lakehouse.storage.table import CommitInfo, Snapshot, StagedFile, Table
@@ -23,7 +24,9 @@ __all__ = [
     "connect_duckdb",
     "duckdb_source",
     "duckdb_type",
+    "engine_translated",
     "prepare_connection",
     "quote_identifier",
     "quote_literal",
+    "store_trouble",
 ]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lakehouse.settings import Settings
     from lakehouse.storage.table import Snapshot
 
+#: DuckDB's own 3 gave up within a second; a query cannot be resumed, so its requests are asked more patiently.
+_HTTP_RETRIES = 8
 _TYPES: dict[Any, str] = {
     pl.Boolean: "BOOLEAN",
     pl.Int8: "TINYINT",
@@ -110,6 +112,9 @@ def _load_httpfs(connection: duckdb.DuckDBPyConnection, settings: Settings) -> N
 
     binary = next(Path(duckdb_extension_httpfs.__file__).parent.rglob("httpfs.duckdb_extension"))
     connection.execute(f"LOAD {quote_literal(str(binary))}")
+    connection.execute(
+        f"SET http_retries = {_HTTP_RETRIES}; SET http_retry_wait_ms = 100; SET http_retry_backoff = 2"
+    )
     options = {**{k: v for k, v in os.environ.items() if k.startswith("AWS_")}, **settings.storage_options}
     options = {key.upper(): value for key, value in options.items()}
     endpoint = options.get("AWS_ENDPOINT_URL", "")

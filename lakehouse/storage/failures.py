@@ -12,9 +12,25 @@ from lakehouse.errors import CommitConflict, LakehouseError, StorageError, Stora
 #: Words in a store's message that mean "ask again later" (network, throttling, server trouble).
 _TRANSIENT = re.compile(
     r"timed? ?out|connection (?:reset|refused|closed|error)|error sending request|slow ?down|throttl|too many requests"
-    r"|\b(?:429|500|502|503|504)\b|temporarily unavailable|dns error|broken pipe|server error",
+    r"|\b(?:429|500|502|503|504)\b|temporarily unavailable|dns error|broken pipe|server error"
+    r"|server returned nothing|could not (?:connect|establish connection)|error decoding response body|unexpected eof"
+    r"|resource busy|text file busy|stale file handle",
     re.IGNORECASE,
 )
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = re.compile(r"no space left|quota exceeded|file too large", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"permission denied|access ?denied|forbidden|\b403\b|read-only file system|operation not permitted",
+    re.IGNORECASE,
+)
+#: What the operating system says of a file that somebody else holds for a moment.
+_BUSY = {errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT}
+#: How the engines begin what they say of files and stores: other messages may quote data, "503" included.
+_FROM_A_STORE = re.compile(
+    r"object-store error|generic \w+ error|\bHTTP\b|\bIO Error|os error \d", re.IGNORECASE
+)
+_NO_IDEA = "lakehouse doctor"
+_TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _CONFLICT = re.compile(
     r"concurrent|conflict|already exists|version .* exists|max(?:imum)? commit attempts|failed to commit transaction",
     re.IGNORECASE,
@@ -31,27 +47,24 @@ def is_missing(error: BaseException) -> bool:
 
 def translate(error: BaseException, what: str) -> LakehouseError:
     """The error of ours that says what ``error`` means for a caller that was doing ``what``."""
-    text = f"{what}: {error}"
+    text = _TERMINAL_COLOURS.sub("", f"{what}: {error}")
     kind = type(error).__name__
     if isinstance(error, LakehouseError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if (isinstance(error, OSError) and error.errno in _FULL) or _NO_SPACE.search(text):
         return StorageError(text, hint="free some disk space, then run again: nothing was half-committed")
-    if isinstance(error, PermissionError) or re.search(
-        r"permission denied|access ?denied|forbidden|\b403\b", text, re.I
-    ):
+    if isinstance(error, PermissionError) or _REFUSED.search(text):
         return StorageError(
             text, hint="check the permissions of the lake's root (lakehouse doctor), then run again"
         )
-    if re.search(r"no space left", text, re.I):
-        return StorageError(text, hint="free some disk space, then run again: nothing was half-committed")
     if kind in ("CommitFailedError", "AlreadyExistsError", "PreconditionError") or (
         kind == "DeltaError" and _CONFLICT.search(text)
     ):
         return CommitConflict(text, hint="another run was faster; run again, what is done is skipped")
-    if isinstance(error, (TimeoutError, ConnectionError)) or _TRANSIENT.search(text):
+    busy = isinstance(error, OSError) and error.errno in _BUSY
+    if busy or isinstance(error, (TimeoutError, ConnectionError)) or _TRANSIENT.search(text):
         return StorageUnavailable(text, hint="the store did not answer; run again in a moment")
-    return StorageError(text, hint="lakehouse doctor")
+    return StorageError(text, hint=_NO_IDEA)
 
 
 @contextmanager
@@ -65,3 +78,30 @@ def translated(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise translate(error, what) from error
+
+
+def store_trouble(error: BaseException, what: str) -> LakehouseError | None:
+    """Our error for an engine's that speaks of a file or a store; None when it speaks of something else."""
+    if isinstance(error, LakehouseError):
+        return error
+    if not isinstance(error, OSError) and not _FROM_A_STORE.search(str(error)):
+        return None
+    found = translate(error, what)
+    return None if found.hint == _NO_IDEA else found
+
+
+@contextmanager
+def engine_translated(what: str) -> Iterator[None]:
+    """Around a whole stage: an engine's error that means a store's trouble comes out as ours, every other as it is.
+
+    The engines read remote files on their own, in the middle of a query, where nothing else translates.
+    """
+    try:
+        yield
+    except (LakehouseError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except Exception as error:
+        found = store_trouble(error, what)
+        if found is not None:
+            raise found from error
+        raise

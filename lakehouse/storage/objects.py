@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from lakehouse import validation
 from lakehouse.storage.failures import is_missing, translated
+from lakehouse.storage.retry import patient
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,10 @@ class Objects:
         if not self.is_remote:
             yield from self._list_local(prefix)
             return
-        import obstore
-
-        with translated(f"list {self.url(prefix)}"):
-            for chunk in obstore.list(self._store, prefix=prefix or None, chunk_size=1000):
-                for meta in chunk:
-                    yield ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
+        listing = _Listing(self, prefix)
+        while page := listing.page():
+            for meta in page:
+                yield ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
 
     def _list_local(self, prefix: str) -> Iterator[ObjectInfo]:
         """A plain directory walk: half the CPU of a generic store's listing, and symbolic links are followed."""
@@ -92,6 +91,7 @@ class Objects:
                         continue
                     yield _local_info(os.path.relpath(entry.path, base), status)
 
+    @patient
     def info(self, path: str) -> ObjectInfo | None:
         """One object as a listing shows it, or None when there is no such object."""
         with translated(f"look at {self.url(path)}"):
@@ -111,6 +111,7 @@ class Objects:
                 raise
             return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
 
+    @patient
     def read(self, path: str) -> bytes | None:
         """The object's content, or None when there is no such object. Every other failure is raised."""
         import obstore
@@ -123,6 +124,7 @@ class Objects:
                     return None
                 raise
 
+    @patient
     def write(self, path: str, data: bytes) -> None:
         """Replace the object atomically: a reader sees the old content or the new, never a part."""
         import obstore
@@ -130,6 +132,7 @@ class Objects:
         with translated(f"write {self.url(path)}"):
             obstore.put(self._store, path, data)
 
+    @patient
     def upload(self, path: str, file: Path) -> None:
         """Like ``write``, with the content of a local file of any size; an object of the same size is left alone."""
         import obstore
@@ -153,6 +156,7 @@ class Objects:
                 raise
             return True
 
+    @patient
     def delete(self, path: str) -> None:
         """Remove the object; one that is not there is fine."""
         import obstore
@@ -164,6 +168,7 @@ class Objects:
                 if not is_missing(error):
                     raise
 
+    @patient
     def fetch(self, path: str, folder: Path) -> Path:
         """A local file with the object's content: the file itself when local, else a copy in ``folder``."""
         if not self.is_remote:
@@ -198,6 +203,39 @@ class Objects:
 def _local_info(path: str, status: os.stat_result) -> ObjectInfo:
     modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
     return ObjectInfo(path, status.st_size, modified, f"{status.st_mtime_ns:x}-{status.st_size:x}")
+
+
+class _Listing:
+    """A remote listing, page by page. After a failure it goes on behind the last object that was seen."""
+
+    def __init__(self, objects: Objects, prefix: str) -> None:
+        self._objects, self._prefix = objects, prefix
+        self._stream: Any = None
+        self._last: str | None = None
+
+    @patient
+    def page(self) -> Sequence[Any]:
+        """The next objects; empty at the end."""
+        import obstore
+
+        with translated(f"list {self._objects.url(self._prefix)}"):
+            try:
+                if self._stream is None:
+                    self._stream = iter(
+                        obstore.list(
+                            self._objects._store,
+                            prefix=self._prefix or None,
+                            offset=self._last,
+                            chunk_size=1000,
+                        )
+                    )
+                page: Sequence[Any] = next(self._stream, ())
+            except Exception:  # whatever it is, the stream is of no use any more
+                self._stream = None
+                raise
+        if page:
+            self._last = page[-1]["path"]
+        return page
 
 
 class _RemoteFile(io.RawIOBase):

@@ -23,6 +23,7 @@ from lakehouse import names
 from lakehouse.errors import StorageError, TableNotFound
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import Objects
+from lakehouse.storage.retry import patient
 from lakehouse.storage.schema import delta_ready, delta_schema
 from lakehouse.storage.stats import footer_stats
 
@@ -83,6 +84,7 @@ class Table:
     def exists(self) -> bool:
         return self.snapshot_or_none() is not None
 
+    @patient
     def snapshot(self, version: int | None = None) -> Snapshot:
         """The newest version, or the one named.
 
@@ -146,6 +148,7 @@ class Table:
 
     # -- staging: write or describe data files, without a commit ----------------------------------
 
+    @patient
     def stage(self, frame: pl.LazyFrame, *, max_rows_per_file: int | None = None) -> list[StagedFile]:
         """Stream ``frame`` into new Parquet files of about the target size; an empty frame gives no file."""
         prefix = uuid.uuid4().hex
@@ -176,20 +179,17 @@ class Table:
 
     def adopt(self, paths: Iterable[str]) -> list[StagedFile]:
         """Describe Parquet files that already lie in the table's folder: size, rows and statistics."""
+        return [self._adopt_one(path.removeprefix(self.uri).lstrip("/")) for path in paths]
+
+    @patient
+    def _adopt_one(self, path: str) -> StagedFile:
         import pyarrow.parquet as pq
 
-        staged = []
-        for path in paths:
-            relative = path.removeprefix(self.uri).lstrip("/")
-            with (
-                translated(f"read the footer of {self.label}/{relative}"),
-                self.objects.open(relative) as reader,
-            ):
-                size = reader.seek(0, 2) or reader.tell()
-                reader.seek(0)
-                footer = pq.read_metadata(reader)
-            staged.append(StagedFile(relative, size, footer.num_rows, json.dumps(footer_stats(footer))))
-        return staged
+        with translated(f"read the footer of {self.label}/{path}"), self.objects.open(path) as reader:
+            size = reader.seek(0, 2) or reader.tell()
+            reader.seek(0)
+            footer = pq.read_metadata(reader)
+        return StagedFile(path, size, footer.num_rows, json.dumps(footer_stats(footer)))
 
 
 class Snapshot:
