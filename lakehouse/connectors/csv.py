@@ -48,14 +48,14 @@ def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care:
             if file.name in care.refused:
                 raise SourceError(care.refused[file.name])
             text = as_utf8(file, options.encoding, spool)
-            columns = _columns(text, options)
+            columns, is_odd = _columns(text, options)
         except (SourceError, OSError, EOFError, UnicodeError, csv.Error) as error:
             kept.append(keep(file))
             rejects.append(reject_file(file, f"csv: unreadable: {first_line(error)}", kept[-1]))
             continue
         if columns is None:  # an empty file holds no row, and no error either
             continue
-        if file.name in care.careful or text.has_marks or text.problem:
+        if file.name in care.careful or text.has_marks or text.problem or is_odd:
             salvaged = salvage_csv(text, options, columns, spool)
             frames.append(_scan_clean(salvaged.clean, text, options, columns))
             rejects.append(salvaged.rejects)
@@ -73,16 +73,20 @@ def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care:
     return Extract(frame, pl.concat(rejects), tuple(doubts), tuple(kept))
 
 
-def _columns(file: LocalFile, options: CsvOptions) -> tuple[str, ...] | None:
-    """Table columns of one file, from its header or the declaration; None for an empty file."""
+def _columns(file: LocalFile, options: CsvOptions) -> tuple[tuple[str, ...] | None, bool]:
+    """Table columns of one file, from its header or the declaration (None for an empty file); is row 1 odd?
+
+    Odd is a first line of the wrong width, or one that is not over within ``HEADER_BYTES``. The fast reader takes
+    its own idea of the file from that line: one of a hundred million fields keeps it busy for minutes.
+    """
     head, problem = file.head(HEADER_BYTES)
     text = decode(head.removeprefix(b"\xef\xbb\xbf"))
     if not text.strip():
         if problem:
             raise SourceError(problem)
-        return None
+        return None, False
     if not options.header:
-        return tuple(options.columns)
+        return tuple(options.columns), _is_odd(text, len(head), options, len(options.columns))
     source = io.StringIO(text, newline="")
     fields = next(
         csv.reader(
@@ -103,7 +107,17 @@ def _columns(file: LocalFile, options: CsvOptions) -> tuple[str, ...] | None:
         raise SourceError(
             f"the header is not {options.encoding}; the file's real encoding goes into csv.encoding"
         )
-    return tuple(clean_names(fields))
+    rest = text[source.tell() :] if source.tell() < len(text) else ""
+    return tuple(clean_names(fields)), _is_odd(rest, len(head), options, len(fields))
+
+
+def _is_odd(rest: str, head_bytes: int, options: CsvOptions, width: int) -> bool:
+    line, ended, _ = rest.partition("\n")
+    if not ended and head_bytes == HEADER_BYTES:
+        return True
+    if not line.strip() or (options.quote and options.quote in line):
+        return False
+    return line.count(options.delimiter) != width - 1
 
 
 def has_short_lines(file: LocalFile, options: CsvOptions, width: int, records: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,40 +107,49 @@ def salvage_json(file: LocalFile, spool: Path) -> SalvagedJson:
     return SalvagedJson(clean, tuple(keys), tuple(broken), frame, bool(partial))
 
 
-class _DuplicateKey(ValueError):
-    pass
-
-
 def _sound(line: str, keys: dict[str, None]) -> tuple[str, str | None]:
     """(the line as the fast reader takes it, None) or (``{}``, why it is refused); sound keys are noted."""
     if MARK in line:
         return "{}", "encoding: not utf-8"
+    pairs = _Pairs()
     try:
         value = json.loads(
             line.lstrip("\ufeff"),
-            object_pairs_hook=_no_key_twice,
+            object_pairs_hook=pairs,
             parse_int=_exact,
             parse_float=_exact,
             parse_constant=_no_constant,
         )
         if not isinstance(value, dict):
             return "{}", "json: not a JSON object"
-        text = json.dumps(value, ensure_ascii=False) if _WILD.search(line) else line.strip(" \t\r\ufeff")
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except _DuplicateKey as error:
-        return "{}", f"json: the key {error} stands twice in one object"
+        is_wild = _WILD.search(line) is not None
+        # Deeper down a key may stand twice as long as the line is kept letter by letter.
+        twice = pairs.anywhere if is_wild else pairs.outermost
+        if twice is not None:
+            return "{}", f"json: the key {json.dumps(twice)} stands twice in one object"
+        text = json.dumps(value, ensure_ascii=False)
+        text.encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         return "{}", "json: not a JSON object"
+    text = text if is_wild else line.strip(" \t\r\ufeff")
     keys.update(dict.fromkeys(value))
     return text, None
 
 
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        raise _DuplicateKey(next(json.dumps(key) for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
-    return found
+class _Pairs:
+    """Builds objects from their keys and values, and remembers a key that stood twice in one."""
+
+    def __init__(self) -> None:
+        self.anywhere: str | None = None
+        self.outermost: str | None = None  # the outermost object is built last
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        self.outermost = None
+        if len(found) != len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            self.outermost = self.anywhere = counts.most_common(1)[0][0]
+        return found
 
 
 def _exact(digits: str) -> Any:

@@ -6,13 +6,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 CHUNK_BYTES = 32 << 20
 #: A longer line is refused unread by the careful readers: judging one takes several times its size in memory.
 LINE_LIMIT_BYTES = 64 << 20
 _KEPT_OF_LONG_LINE = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_STEP_BYTES = 1 << 16
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -61,23 +61,34 @@ class LocalFile:
         if kind == "gzip":
             yield from self._gunzip(problems, chunk_bytes)
             return
-        position = 0
-        with open(self.path, "rb") if kind is None else self._unzstd() as reader:
-            while True:
-                try:
-                    chunk = bytes(reader.read(chunk_bytes))
-                except (OSError, ValueError) as error:
-                    problems.append(f"{error} after {position} decompressed bytes")
-                    return
-                if not chunk:
-                    return
-                position += len(chunk)
+        if kind == "zstd":
+            yield from self._unzstd(problems, chunk_bytes)
+            return
+        with open(self.path, "rb") as reader:
+            while chunk := reader.read(chunk_bytes):
                 yield chunk
 
-    def _unzstd(self) -> Any:
+    def _unzstd(self, problems: list[str], chunk_bytes: int) -> Iterator[bytes]:
+        """What a zstd file gives before it breaks, read in small steps: a step that breaks is lost whole."""
         import pyarrow as pa
 
-        return pa.input_stream(str(self.path), compression="zstd")
+        position, parts, held = 0, list[bytes](), 0
+        with pa.input_stream(str(self.path), compression="zstd") as reader:
+            while True:
+                try:
+                    part = bytes(reader.read(_ZSTD_STEP_BYTES))
+                except (OSError, ValueError) as error:
+                    problems.append(f"{error} after {position} decompressed bytes")
+                    part = b""
+                position += len(part)
+                held += len(part)
+                parts.append(part)
+                if held >= chunk_bytes or not part:
+                    if held:
+                        yield b"".join(parts)
+                    parts, held = [], 0
+                if not part:
+                    return
 
     def _gunzip(self, problems: list[str], chunk_bytes: int) -> Iterator[bytes]:
         """Every byte that a gzip file (of one or more members) gives before it breaks; `gzip` itself drops the last."""

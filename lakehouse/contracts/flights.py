@@ -96,6 +96,11 @@ class Flights(Contract):
     distance_mi: pl.Int32 = pa.Field(
         gt=0, le=12_000, description="Distance between the airports, statute miles.", metadata=PUBLIC
     )
+    great_circle_mi: pl.Float64 = pa.Field(
+        nullable=True,
+        description="Distance between the airports by their coordinates, statute miles; checks distance_mi.",
+        metadata=PUBLIC,
+    )
     is_cancelled: pl.Boolean = pa.Field(description="True when the flight never departed.", metadata=PUBLIC)
     is_diverted: pl.Boolean = pa.Field(
         description="True when it departed but has no arrival delay: it did not reach its destination as planned.",
@@ -144,6 +149,46 @@ class Flights(Contract):
         """Without a departure there is neither an arrival nor time in the air."""
         landed = pl.col("arr_hhmm").is_not_null() | pl.col("air_time_min").is_not_null()
         return data.lazyframe.select(pl.col("dep_hhmm").is_not_null() | ~landed)
+
+    @pa.dataframe_check(name="air_time_min and arr_delay_min come together")
+    def arrival_is_whole(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Both are known when the flight reached its destination, and neither is when it did not."""
+        return data.lazyframe.select(pl.col("air_time_min").is_null() == pl.col("arr_delay_min").is_null())
+
+    @pa.dataframe_check(name="dep_hhmm and dep_delay_min come together")
+    def departure_is_whole(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """A flight that left did so at a time and with a delay (0 is one)."""
+        return data.lazyframe.select(pl.col("dep_hhmm").is_null() == pl.col("dep_delay_min").is_null())
+
+    @pa.dataframe_check(name="an arrival's delay has its reading")
+    def arrival_delay_has_reading(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Who knows the delay knows when the flight came."""
+        return data.lazyframe.select(pl.col("arr_delay_min").is_null() | pl.col("arr_hhmm").is_not_null())
+
+    @pa.dataframe_check(name="distance_mi = great_circle_mi, within 5 miles and 0.2 %")
+    def distance_agrees_with_map(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """A published distance, an airport's code and a map agree: 2013 leaves at most 2.3 miles and 0.2 %."""
+        apart = (pl.col("distance_mi") - pl.col("great_circle_mi")).abs()
+        return data.lazyframe.select(apart <= 5 + pl.col("great_circle_mi") * 0.002)
+
+    @pa.dataframe_check(name="flown at 60 to 800 mph")
+    def flown_at_a_possible_speed(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Hours given as minutes, or one digit too many, are no speed of an airliner (2013: 76.8 to 703.4 mph)."""
+        miles_per_hour = pl.col("distance_mi") * 60 / pl.col("air_time_min")
+        return data.lazyframe.select(miles_per_hour.is_between(60, 800))
+
+    @pa.dataframe_check(name="on the ground for at most 5 hours")
+    def not_on_the_ground_for_ever(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Between the gates, but not in the air: taxiing and waiting (2013: 5 to 235 minutes)."""
+        gate_to_gate = (pl.col("arr_at_utc") - pl.col("dep_at_utc")).dt.total_minutes()
+        return data.lazyframe.select(gate_to_gate - pl.col("air_time_min") <= 300)
+
+    @pa.dataframe_check(name="the schedule fits the distance")
+    def schedule_fits_distance(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Scheduled length against 40 minutes plus 450 mph (2013: 74 minutes less to 107 minutes more)."""
+        length = (pl.col("sched_arr_at_utc") - pl.col("sched_dep_at_utc")).dt.total_minutes()
+        expected = pl.col("distance_mi") / 7.5 + 40
+        return data.lazyframe.select((length - expected).is_between(-110, 160))
 
     @pa.dataframe_check(name="origin <> dest")
     def leaves_its_origin(cls, data: pa.PolarsData) -> pl.LazyFrame:

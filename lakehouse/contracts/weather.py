@@ -36,7 +36,11 @@ class Weather(Contract):
         ge=-100, le=95, nullable=True, description="Dew point, degrees Fahrenheit.", metadata=PUBLIC
     )
     humid_pct: pl.Float64 = pa.Field(
-        ge=0, le=100, nullable=True, description="Relative humidity, percent.", metadata=PUBLIC
+        gt=1,
+        le=100,
+        nullable=True,
+        description="Relative humidity, percent (1 or less is a share, not a percentage).",
+        metadata=PUBLIC,
     )
     wind_dir_deg: pl.Int16 = pa.Field(
         ge=0,
@@ -67,7 +71,7 @@ class Weather(Contract):
         metadata=PUBLIC,
     )
     visib_mi: pl.Float64 = pa.Field(
-        ge=0, le=100, description="Visibility, statute miles; stations report at most 10.", metadata=PUBLIC
+        ge=0, le=10, description="Visibility, statute miles; stations report at most 10.", metadata=PUBLIC
     )
 
     @pa.dataframe_check(name="dewp_f <= temp_f")
@@ -79,6 +83,43 @@ class Weather(Contract):
     def gust_above_wind(cls, data: pa.PolarsData) -> pl.LazyFrame:
         """A gust is a peak of the wind, so it is never below it."""
         return data.lazyframe.select(pl.col("wind_gust_mph") >= pl.col("wind_speed_mph"))
+
+    @pa.dataframe_check(name="observed_date and observed_hour agree with observed_at_utc")
+    def local_time_agrees(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """The local date and hour, in the stations' time zone (one for all three), give the UTC instant."""
+        local = pl.col("observed_at_utc").dt.convert_time_zone("America/New_York")
+        same_hour = local.dt.hour() == pl.col("observed_hour")
+        return data.lazyframe.select(same_hour & (local.dt.date() == pl.col("observed_date")))
+
+    @pa.dataframe_check(name="observed on the hour")
+    def on_the_hour(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """One observation an hour: minutes and seconds are zero."""
+        return data.lazyframe.select(pl.col("observed_at_utc") == pl.col("observed_at_utc").dt.truncate("1h"))
+
+    @pa.dataframe_check(name="humid_pct agrees with temp_f and dewp_f within 30")
+    def humidity_agrees(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Temperature and dew point give the humidity (Magnus). Stations round, and 2013 is up to 28 points off."""
+        temperature, dew_point = (pl.col("temp_f") - 32) / 1.8, (pl.col("dewp_f") - 32) / 1.8
+        exponent = dew_point * 17.625 / (dew_point + 243.04) - temperature * 17.625 / (temperature + 243.04)
+        return data.lazyframe.select((exponent.exp() * 100 - pl.col("humid_pct")).abs() <= 30)
+
+    @pa.dataframe_check(name="wind_dir_deg is a ten of degrees, 0 in calm alone")
+    def direction_is_as_reported(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Stations report tens of degrees; 360 is north, and 0 says that there is no wind."""
+        calm = (pl.col("wind_dir_deg") == 0) == (pl.col("wind_speed_mph") == 0)
+        return data.lazyframe.select((pl.col("wind_dir_deg") % 10 == 0) & calm)
+
+    @pa.check("wind_speed_mph", "wind_gust_mph", name="whole knots")
+    def whole_knots(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Stations measure whole knots (1.15078 mph): what lies between was converted twice, or not at all."""
+        knots = pl.col(data.key) / 1.15078
+        return data.lazyframe.select((knots - knots.round()).abs() < 0.005)
+
+    @pa.check("precip_in", name="whole hundredths of an inch")
+    def whole_hundredths(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """A gauge tips at every hundredth of an inch."""
+        hundredths = pl.col(data.key) * 100
+        return data.lazyframe.select((hundredths - hundredths.round()).abs() < 0.001)
 
     class Config:
         name = "weather"

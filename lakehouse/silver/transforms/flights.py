@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from lakehouse.silver.transforms.airport_zones import zone_by_airport
+from lakehouse.silver.transforms.airport_zones import great_circle_mi, zone_by_airport
 
 UTC_US = pl.Datetime("us", "UTC")
 
@@ -39,13 +39,13 @@ def transform(raw: pl.LazyFrame) -> pl.LazyFrame:
     """One row in, one row out, in the same order.
 
     The source's columns take their names in the contract; added are `flight_date`, `origin_tzone`, `dest_tzone`,
-    the four `*_at_utc` instants, `is_cancelled` and `is_diverted`. The source's values stay as they came (text),
+    the four `*_at_utc` instants, `great_circle_mi`, `is_cancelled` and `is_diverted`. The source's values stay as they came (text),
     so that the contract, not this function, judges them: a value that is not a number gives null instants here
     and breaks `castable` there. `hour` and `minute` repeat `sched_dep_time` and are dropped.
     """
     zones = zone_by_airport()
     named = raw.rename(RENAMED).with_columns(
-        flight_date=pl.date(_number("year"), _number("month"), _number("day")),
+        flight_date=local_date(_number("year"), _number("month"), _number("day")),
         origin_tzone=pl.col("origin").replace_strict(zones, default=None, return_dtype=pl.String),
         dest_tzone=pl.col("dest").replace_strict(zones, default=None, return_dtype=pl.String),
     )
@@ -65,10 +65,16 @@ def transform(raw: pl.LazyFrame) -> pl.LazyFrame:
     arrived = planned.with_columns(
         arr_at_utc=nearest_instant("arr_hhmm", "dest_tzone", _expected_arrival())
     ).with_columns(
+        great_circle_mi=great_circle_mi("origin", "dest"),
         is_cancelled=pl.col("dep_at_utc").is_null(),
         is_diverted=pl.col("dep_at_utc").is_not_null() & _number("arr_delay_min").is_null(),
     )
     return arrived.drop(REPLACED)
+
+
+def local_date(year: pl.Expr, month: pl.Expr, day: pl.Expr) -> pl.Expr:
+    """The date of three numbers; null for one that no calendar has (``pl.date`` raises, and with it the whole batch)."""
+    return pl.format("{}-{}-{}", year, month, day).str.to_date("%Y-%m-%d", strict=False)
 
 
 def _number(column: str) -> pl.Expr:

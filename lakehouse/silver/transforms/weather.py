@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from lakehouse.silver.transforms.flights import local_date
+
 RENAMED = {
     "time_hour": "observed_at_utc",
     "hour": "observed_hour",
@@ -23,5 +25,7 @@ def transform(raw: pl.LazyFrame) -> pl.LazyFrame:
     """One row in, one row out. Values stay as they came; the contract types and judges them."""
     year, month, day = (pl.col(part).cast(pl.Int32, strict=False) for part in ("year", "month", "day"))
     return (
-        raw.rename(RENAMED).with_columns(observed_date=pl.date(year, month, day)).drop("year", "month", "day")
+        raw.rename(RENAMED)
+        .with_columns(observed_date=local_date(year, month, day))
+        .drop("year", "month", "day")
     )
