@@ -6,6 +6,7 @@ Both the stage (new bronze batches) and a replay (released rows of old ones) go 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -15,7 +16,7 @@ from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
 from lakehouse.silver.prepare import LINEAGE_SCHEMA, SEQUENCE, with_file_order
-from lakehouse.silver.shape import shape, table_schema
+from lakehouse.silver.shape import shape, table_schema, with_own_sequence
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite, existing_rows, rewrite
 from lakehouse.storage import Snapshot, Table
@@ -109,7 +110,8 @@ def _merge_slice(
             hint="declare the column as not nullable in the contract: such rows are then quarantined",
         )
     content = [name for name in content if name not in silver.sequence_by]
-    return merge.merge_history(changes, existing(list(schema)), key, content)
+    merged = merge.merge_history(changes, existing(list(schema)), key, content)
+    return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
 
 
 def bronze_rows(bronze: Snapshot, batches: Sequence[int]) -> pl.LazyFrame:

@@ -111,3 +111,24 @@ def _instant(frame: pl.LazyFrame, column: str) -> pl.Expr:
     if isinstance(dtype, pl.Date):
         return value.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return pl.from_epoch(value, time_unit="us").dt.replace_time_zone("UTC")
+
+
+def with_own_sequence(versions: pl.DataFrame, column: str) -> pl.DataFrame:
+    """History rows whose sequence column says when they begin.
+
+    A late row splits a version in two; the second part would carry the first part's value, and the table would
+    depend on how its rows were cut into batches.
+    """
+    if column not in versions.columns:
+        return versions
+    dtype, begins = versions.schema[column], pl.col(names.VALID_FROM)
+    if isinstance(dtype, pl.String):
+        value = begins.dt.to_string("iso:strict")
+    elif isinstance(dtype, pl.Datetime):
+        value = (begins if dtype.time_zone else begins.dt.replace_time_zone(None)).cast(dtype)
+    elif isinstance(dtype, pl.Date):
+        value = begins.dt.date()
+    else:
+        value = begins.dt.epoch("us").cast(dtype)
+    differs = _instant(versions.lazy(), column).ne_missing(begins)
+    return versions.with_columns(pl.when(differs).then(value).otherwise(pl.col(column)).alias(column))

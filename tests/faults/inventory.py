@@ -23,8 +23,9 @@ _VOLATILE = {
     "bytes_written",
     "table_version",
 }
-#: Differ when what was delivered apart is planned together, as after a crash before the plan.
-_BATCHING = {"_batch_id", "batch_id"}
+#: Differ when what was delivered apart is planned together, as after a crash before the plan: of two equal rows,
+#: which one a history version names as its origin.
+_BATCHING = {"_batch_id", "batch_id", "_source_file", "_source_row"}
 
 
 def take(lab: Lab, *, same_batches: bool = True) -> dict[str, Any]:

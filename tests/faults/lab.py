@@ -32,7 +32,7 @@ models:
   - name: customers
     columns: [{name: customer, data_tests: [not_null, unique]}]
 """,
-    "models/customers.sql": "select customer, count(*) as orders, sum(amount_eur) as amount_eur\n"
+    "models/customers.sql": "select customer, count(*) as orders, round(sum(amount_eur), 2) as amount_eur\n"
     "from {{ source('silver', 'orders') }} group by customer\n",
     "models/order_facts.sql": """{{ config(strategy='merge', unique_key='order_id') }}
 select order_id, customer, amount_eur, _batch_id from {{ source('silver', 'orders') }}

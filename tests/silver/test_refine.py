@@ -91,6 +91,16 @@ def test_history_keeps_every_version_with_its_time(tmp_path: Path) -> None:
     assert table["valid_to_utc"].to_list()[:2] == table["valid_from_utc"].to_list()[1:]
 
 
+def test_a_version_that_a_late_row_splits_begins_where_its_sequence_says(tmp_path: Path) -> None:
+    """The second part of a split version kept the first part's sequence: the table depended on the batching."""
+    lake = OrdersLake(tmp_path, mode="history", sequence_by="seq")
+    lake.arrive("1,10,a,100", "1,10,a,300")
+    lake.arrive("1,20,b,200")
+    found = lake.lake.table("silver", "orders").snapshot().scan().collect().sort("valid_from_utc")
+    assert found["seq"].to_list() == [100, 200, 300]
+    assert found["valid_from_utc"].dt.epoch("us").to_list() == [100, 200, 300]
+
+
 def test_only_files_with_touched_keys_are_rewritten(tmp_path: Path) -> None:
     bench = OrdersLake(tmp_path / "lake", "upsert")
     bench.arrive(*(f"{n},1,x," for n in range(100)))
