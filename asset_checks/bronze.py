@@ -8,6 +8,7 @@ import polars as pl
 
 from asset_checks.base import Check, Finding, Subject
 from lakehouse import names
+from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
 
 #: A batch with less than a tenth or more than ten times the usual number of rows is worth a look.
@@ -44,6 +45,19 @@ def bronze_checks(pipeline: Pipeline) -> list[Check]:
             f"nothing is held back; ask the owner of {name} whether that is right, and look: lakehouse status",
             _volume,
         ),
+        check(
+            "columns_as_before",
+            "The unpublished batches brought no new column, no lost one and none of another type.",
+            f"nothing is held back; ask the owner of {name} what changed, then extend the contract or the source's "
+            "new_columns and changed_types",
+            _columns,
+        ),
+        check(
+            "no_files_held",
+            "No file came with new content under a known name and waits for somebody to look.",
+            f"lakehouse accept {name} shows them; --apply takes them",
+            _held,
+        ),
     ]
 
 
@@ -61,6 +75,25 @@ def _schema(subject: Subject) -> Finding:
         message = f"missing lineage columns: {missing}; columns of the contract that never arrived: {absent}"
         return Finding(False, message, len(missing) + len(absent), facts=facts)
     return Finding(True, f"{len(schema)} columns, lineage complete", facts=facts)
+
+
+def _columns(subject: Subject) -> Finding:
+    changes = [
+        {"batch": document["batches"][-1], "change": change}
+        for document in subject.commits
+        for change in document.get("schema_changes") or ()
+    ]
+    if changes:
+        return Finding(False, f"{len(changes)} changes: {changes[0]['change']}", len(changes), changes[:20])
+    return Finding(True, f"{len(subject.commits)} batches with the columns of the table")
+
+
+def _held(subject: Subject) -> Finding:
+    held = Ledger(subject.lake).held(subject.name)
+    if held:
+        sample = [{"file": file.path, "what": note} for file, note in held]
+        return Finding(False, f"{len(held)} files wait for somebody to look", len(held), sample[:20])
+    return Finding(True, "no file waits for somebody")
 
 
 def _conservation(subject: Subject) -> Finding:

@@ -70,9 +70,22 @@ def _global(
 
 
 def _register() -> None:
-    from lakehouse.cli import demo, doctor, new, quarantine, query, reconcile, run, status, up, validate
+    from lakehouse.cli import (
+        accept,
+        backfill,
+        demo,
+        doctor,
+        new,
+        quarantine,
+        query,
+        reconcile,
+        run,
+        status,
+        up,
+        validate,
+    )
 
-    for module in (demo, run, status, query, quarantine, reconcile, new, validate, doctor, up):
+    for module in (demo, run, status, query, quarantine, backfill, accept, reconcile, new, validate, doctor, up):
         module.register(app)
 
 

@@ -66,10 +66,26 @@ def _print(seen: Overview) -> None:
         say(
             f"silent: {silence.source} has sent nothing for {duration(silence.silent_s)} (expected every {duration(silence.expected_every_s)})"
         )
+    _print_sources(seen)
     budget = seen.budget
     say(
         f"Error budget (30 days): {duration(max(budget.remaining_s, 0))} of {duration(budget.allowed_s)} left, {budget.good_percent:.2f} % within the SLA"
     )
+
+
+def _print_sources(seen: Overview) -> None:
+    """Files that wait for somebody, and what the sources did lately that somebody should know."""
+    from rich.markup import escape
+
+    from lakehouse.cli.output import say
+
+    for file in seen.held:
+        say(f"[yellow]held[/]: {escape(file.path)}: {escape(file.note)}. Next: lakehouse accept {file.pipeline}")
+    for event in seen.events:
+        if event.kind != "held":
+            batch = "" if event.batch_id is None else f" batch {event.batch_id}"
+            when = _instant(event.at_utc.isoformat() if event.at_utc else None)
+            say(f"{when} {event.kind}: {event.pipeline}{batch}: {escape(event.message)}")
 
 
 def _instant(text: str | None) -> str:

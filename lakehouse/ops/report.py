@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lakehouse import checks, quarantine
 from lakehouse.errors import TableNotFound
+from lakehouse.events import Event, recent
 from lakehouse.gold.restore_points import RestorePoint
+from lakehouse.ledger import Ledger
 from lakehouse.names import Layer
 from lakehouse.ops import backlog, failures, watch
 from lakehouse.ops.budget import ErrorBudget
@@ -58,6 +60,20 @@ class GoldState:
 
 
 @dataclass(frozen=True)
+class HeldFile:
+    """A file that came with new content under a known name, and waits for `lakehouse accept`."""
+
+    pipeline: str
+    path: str
+    size_bytes: int
+    note: str
+
+
+#: What happened longer ago is in ``ops.events``.
+EVENTS_SINCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
 class Overview:
     """Everything. ``point`` is None before the first publish."""
 
@@ -69,6 +85,8 @@ class Overview:
     gold: tuple[GoldState, ...]
     silent: tuple[Silence, ...]
     budget: ErrorBudget
+    held: tuple[HeldFile, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) -> Overview:
@@ -93,6 +111,8 @@ def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) 
         gold=tuple(_gold(lake, state, waiting.point) for state in seen.tables),
         silent=seen.silent,
         budget=watch.error_budget(lake, settings),
+        held=_held(lake, pipelines),
+        events=tuple(recent(lake, since_utc=seen.at_utc - EVENTS_SINCE)),
     )
 
 
@@ -124,6 +144,13 @@ def _pipeline(
         released_rows=refused.released,
         resolved_rows=refused.resolved,
         problem=problems.get(name) or (news.error if news else None),
+    )
+
+
+def _held(lake: Lake, pipelines: Mapping[str, Pipeline]) -> tuple[HeldFile, ...]:
+    ledger = Ledger(lake)
+    return tuple(
+        HeldFile(name, file.path, file.size_bytes, note) for name in pipelines for file, note in ledger.held(name)
     )
 
 

@@ -19,7 +19,9 @@ from lakehouse.storage import Lake
 class Inbox:
     """Bronze alone: what lands, what is refused, what is told."""
 
-    def __init__(self, root: Path, file_format: str = "csv", *, settle_seconds: float = 0.0, **source: Any) -> None:
+    def __init__(
+        self, root: Path, file_format: str = "csv", *, settle_seconds: float = 0.0, **source: Any
+    ) -> None:
         self.settings = load_settings(root=str(root), settle_seconds=settle_seconds)
         self.lake = Lake.from_settings(self.settings)
         options = {"kind": "files", "path": f"in/*.{file_format}", "format": file_format, **source}
@@ -38,7 +40,9 @@ class Inbox:
 
     def bronze(self) -> pl.DataFrame:
         frame = self.lake.table("bronze", "orders").snapshot().scan().collect()
-        return frame.with_columns(file=pl.col("_source_file").str.split("/").list.last()).sort("file", "_source_row")
+        return frame.with_columns(file=pl.col("_source_file").str.split("/").list.last()).sort(
+            "file", "_source_row"
+        )
 
     def rows(self, *columns: str) -> list[tuple[Any, ...]]:
         return self.bronze().select(columns).rows()

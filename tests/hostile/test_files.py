@@ -88,11 +88,21 @@ def test_an_unreadable_file_is_kept_whole_and_named(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
 @pytest.mark.parametrize("damage", ["half", "last bytes", "garbage behind"])
-def test_a_damaged_compressed_file_gives_its_whole_lines_and_no_torn_one(tmp_path: Path, packing: str, damage: str) -> None:
+def test_a_damaged_compressed_file_gives_its_whole_lines_and_no_torn_one(
+    tmp_path: Path, packing: str, damage: str
+) -> None:
     lines = [f"{n},{n * 7919**5:032x}" for n in range(20_000)]
     content = ("id,name\n" + "\n".join(lines) + "\n").encode()
-    packed = gzip.compress(content, mtime=0) if packing == "gzip" else pa.compress(content, codec="zstd", asbytes=True)
-    spoilt = {"half": packed[: len(packed) // 2], "last bytes": packed[:-2], "garbage behind": packed + b"garbage"}[damage]
+    packed = (
+        gzip.compress(content, mtime=0)
+        if packing == "gzip"
+        else pa.compress(content, codec="zstd", asbytes=True)
+    )
+    spoilt = {
+        "half": packed[: len(packed) // 2],
+        "last bytes": packed[:-2],
+        "garbage behind": packed + b"garbage",
+    }[damage]
     inbox = Inbox(tmp_path / "lake")
     inbox.put("a.csv", GOOD)
     inbox.put("b.csv.gz" if packing == "gzip" else "b.csv.zst", spoilt)
@@ -121,7 +131,10 @@ def test_a_damaged_parquet_page_costs_its_row_group(tmp_path: Path) -> None:
     path.write_bytes(raw)
     frame.head(5).write_parquet(inbox.folder / "a.parquet")
     inbox.ingest()
-    assert inbox.bronze().filter(pl.col("file") == "b.parquet")["id"].to_list() == [*range(1000), *range(2000, 3000)]
+    assert inbox.bronze().filter(pl.col("file") == "b.parquet")["id"].to_list() == [
+        *range(1000),
+        *range(2000, 3000),
+    ]
     assert inbox.bronze().filter(pl.col("file") == "b.parquet")["_source_row"].to_list()[1000] == 2001
     (row,) = inbox.refused()
     assert row["_source_position"].startswith("row group 2, rows 1001 to 2000, file kept as ")
@@ -163,7 +176,9 @@ def test_a_bad_json_line_costs_only_itself(tmp_path: Path, name: str) -> None:
     inbox.ingest()
     assert inbox.bronze().filter(pl.col("file") == "b.jsonl")["id"].to_list() == landed
     assert inbox.bronze().filter(pl.col("file") == "a.jsonl")["id"].to_list() == ["good"]
-    assert [(row["rule"], row["_source_position"]) for row in inbox.refused()] == ([(rule, position)] if rule else [])
+    assert [(row["rule"], row["_source_position"]) for row in inbox.refused()] == (
+        [(rule, position)] if rule else []
+    )
 
 
 def test_bytes_that_are_no_text_are_kept_escaped(tmp_path: Path) -> None:
@@ -179,7 +194,9 @@ def test_only_the_bad_file_is_read_with_care(tmp_path: Path, monkeypatch: pytest
 
     careful: list[str] = []
     original = csv.salvage_csv
-    monkeypatch.setattr(csv, "salvage_csv", lambda file, *rest: careful.append(Path(file.name).name) or original(file, *rest))
+    monkeypatch.setattr(
+        csv, "salvage_csv", lambda file, *rest: careful.append(Path(file.name).name) or original(file, *rest)
+    )
     inbox = Inbox(tmp_path / "lake")
     for n in range(30):
         inbox.put(f"{n:02d}.csv", f"id,name\n{n},x,y\n" if n == 17 else f"id,name\n{n},x\n{n},\n")
@@ -187,7 +204,9 @@ def test_only_the_bad_file_is_read_with_care(tmp_path: Path, monkeypatch: pytest
     assert set(careful) == {"17.csv"}
 
 
-def test_empty_last_values_do_not_make_a_file_suspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_last_values_do_not_make_a_file_suspect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lakehouse.connectors import csv
 
     monkeypatch.setattr(csv, "salvage_csv", lambda *_: pytest.fail("read with care"))
@@ -204,7 +223,9 @@ def test_a_file_that_is_still_being_written_is_left_for_later(tmp_path: Path) ->
     assert inbox.ingest().accepted == 2
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_read_is_read_again_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inbox = Inbox(tmp_path / "lake")
     inbox.put("a.csv", GOOD)
     path = inbox.put("b.csv", "id,name\n7,x\n")
@@ -239,7 +260,9 @@ def test_a_planned_file_that_vanished_does_not_stop_the_others(tmp_path: Path) -
     assert inbox.ingest().accepted == 1
 
 
-def test_giving_back_survives_a_crash_right_after_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_giving_back_survives_a_crash_right_after_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from lakehouse import planning
     from lakehouse.bronze import ingest as module
 
@@ -263,7 +286,6 @@ def test_giving_back_survives_a_crash_right_after_the_commit(tmp_path: Path, mon
             module(inbox.lake, inbox.settings, inbox.pipeline)
     assert inbox.ingest().accepted == 2
     assert inbox.rows("name") == [("ann",), ("bob",), ("x",), ("y",)]
-
 
 
 def test_ten_thousand_columns_are_workable(tmp_path: Path) -> None:

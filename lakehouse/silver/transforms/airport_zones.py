@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -21,11 +22,10 @@ def zone_by_airport() -> dict[str, str]:
 
 
 @cache
-def _airports() -> dict[str, dict[str, Any]]:
+def _airports() -> Mapping[str, Any]:
     import airportsdata  # imported on use: reading its file costs 50 ms and a process may never need it
 
-    airports: dict[str, dict[str, Any]] = airportsdata.load("IATA")
-    return airports
+    return airportsdata.load("IATA")
 
 
 def great_circle_mi(origin: str, dest: str) -> pl.Expr:

@@ -1,0 +1,165 @@
+"""The same file again: touched, renamed, copied, grown, truncated, rewritten, late. Told by content, never by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lakehouse import planning
+from lakehouse.cli.app import app
+from lakehouse.pipelines import PipelineSpec
+from lakehouse.silver import refine
+from tests.hostile.bench import Inbox
+from tests.lakes import OrdersLake
+
+ROWS = "id,name\n1,ann\n2,bob\n3,cid\n"
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    return Inbox(tmp_path / "lake")
+
+
+def test_a_touched_file_is_nothing_new_and_no_event(inbox: Inbox) -> None:
+    path = inbox.put("a.csv", ROWS)
+    inbox.ingest()
+    os.utime(path, (2_000_000_000, 2_000_000_000))
+    assert not inbox.ingest().committed
+    assert inbox.events() == []
+
+
+def test_a_renamed_or_copied_file_is_recognised_and_told(inbox: Inbox) -> None:
+    path = inbox.put("a.csv", ROWS)
+    inbox.ingest()
+    inbox.put("copy.csv", ROWS)
+    path.rename(inbox.folder / "renamed.csv")
+    assert not inbox.ingest().committed
+    assert inbox.bronze().height == 3
+    assert {Path(file.path).name: (stage, note) for file, stage, note in inbox.ledger.newest("orders")} == {
+        "a.csv": ("planned", ""),
+        "copy.csv": ("duplicate", f"the same content as {path}"),
+        "renamed.csv": ("duplicate", f"the same content as {path}"),
+    }
+    assert [event.kind for event in inbox.events()] == ["duplicate", "duplicate"]
+    assert not inbox.ingest().committed
+    assert len(inbox.events()) == 2
+
+
+def test_two_equal_files_that_arrive_together_land_once(inbox: Inbox) -> None:
+    inbox.put("a.csv", ROWS)
+    inbox.put("b.csv", ROWS)
+    assert inbox.ingest().accepted == 3
+
+
+def test_empty_files_and_bare_headers_are_alike_without_being_duplicates(inbox: Inbox) -> None:
+    for name in "abcd":
+        inbox.put(f"{name}.csv", "id,name\n" if name in "ab" else "")
+    inbox.ingest()
+    assert {stage for _, stage, _ in inbox.ledger.newest("orders")} == {"planned"}
+
+
+def test_equal_content_lands_where_the_source_says_so_or_where_the_path_means_something(
+    tmp_path: Path,
+) -> None:
+    for number, options in enumerate(({"same_content": "land"}, {"path_columns": {"day": r"(\w)\.csv"}})):
+        inbox = Inbox(tmp_path / f"lake{number}", **options)
+        inbox.put("a.csv", ROWS)
+        inbox.put("b.csv", ROWS)
+        assert inbox.ingest().accepted == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("id,name\n1,ann\n2,bob\n", "truncated: its 2 whole records are the first of the 3 that were taken"),
+        ("id,name\n1,ann\n2,bo", "rewritten: 1 of 2 records are as before, where 3 were taken"),
+        ("id,name\n1,ann\n2", "truncated: its 1 whole records are the first of the 3 that were taken"),
+        (ROWS + "4,dan\n", "grown: 1 records behind the 3 that were taken"),
+        (ROWS.replace("bob", "eve"), "rewritten: 2 of 3 records are as before, where 3 were taken"),
+        (ROWS.replace("\n", "\r\n"), "the same 3 records in other bytes"),
+    ],
+)
+def test_new_content_is_held_and_the_alert_says_what_became_of_it(
+    inbox: Inbox, content: str, told: str
+) -> None:
+    inbox.put("a.csv", ROWS)
+    inbox.ingest()
+    path = inbox.put("a.csv", content)
+    assert not inbox.ingest().committed
+    ((file, note),) = inbox.ledger.held("orders")
+    assert (file.path, note.split(";")[0]) == (str(path), told)
+    (event,) = inbox.events()
+    assert event.kind == "held"
+    assert "lakehouse accept orders --apply" in event.message
+    assert not inbox.ingest().committed
+    assert len(inbox.events()) == 1
+
+
+def test_an_accepted_file_lands_once(inbox: Inbox) -> None:
+    inbox.put("a.csv", ROWS)
+    inbox.ingest()
+    inbox.put("a.csv", ROWS + "4,dan\n")
+    inbox.ingest()
+    held = inbox.ledger.held_files("orders")
+    assert [b.batch_id for b in planning.accept(inbox.lake, inbox.settings, inbox.pipeline, held)] == [2]
+    assert planning.accept(inbox.lake, inbox.settings, inbox.pipeline, held) == []
+    assert inbox.ingest().accepted == 4
+    assert inbox.ledger.held("orders") == []
+    assert not inbox.ingest().committed
+
+
+def test_a_held_file_put_back_as_it_was_waits_no_longer(inbox: Inbox) -> None:
+    inbox.put("a.csv", ROWS)
+    inbox.ingest()
+    inbox.put("a.csv", "id,name\n")
+    inbox.ingest()
+    inbox.put("a.csv", ROWS)
+    assert not inbox.ingest().committed
+    assert inbox.ledger.held("orders") == []
+
+
+def test_a_late_old_file_is_taken(inbox: Inbox) -> None:
+    inbox.put("b.csv", ROWS)
+    inbox.ingest()
+    late = inbox.put("a.csv", "id,name\n0,zoe\n")
+    os.utime(late, (1_000_000_000, 1_000_000_000))
+    assert inbox.ingest().accepted == 1
+
+
+def test_the_new_version_wins_in_silver_once_it_is_appended(tmp_path: Path) -> None:
+    lake = OrdersLake(tmp_path / "lake", "upsert", source={"on_change": "append"})
+    path = lake.land("1,10,a,1", "2,20,b,1")
+    lake.run()
+    path.write_text("id,amount,note,seq\n1,11,a,2\n2,20,b,1\n")
+    lake.run()
+    assert lake.rows("id", "amount") == [(1, 11.0), (2, 20.0)]
+    assert refine(lake.lake, lake.settings, lake.pipeline).committed is False
+
+
+def test_replace_is_refused_with_the_way_out() -> None:
+    source = {"kind": "files", "path": "x/*.csv", "format": "csv", "on_change": "replace"}
+    spec = {"name": "orders", "description": "x", "source": source, "contract": "a.B"}
+    with pytest.raises(ValueError, match=r"'replace' is not offered: .* Use append .* lakehouse accept"):
+        PipelineSpec.model_validate(spec)
+
+
+def test_accept_shows_first_and_takes_with_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = OrdersLake(tmp_path / "lake")
+    path = lake.land("1,10,a,1")
+    lake.run()
+    path.write_text("id,amount,note,seq\n1,10,a,1\n2,20,b,1\n")
+    lake.run()
+    monkeypatch.setattr("lakehouse.pipelines.load_pipelines", lambda settings: lake.pipelines)
+    run = CliRunner().invoke
+    shown = run(app, ["accept", "orders"])
+    assert "grown: 1 records behind the 1 that were taken" in shown.output
+    assert "Nothing was written" in shown.output
+    assert lake.run().committed is False
+    assert run(app, ["accept", "orders", "nothing.csv"]).exit_code == 1
+    assert "Planned as batch 2" in run(app, ["accept", "orders", path.name, "--apply"]).output
+    lake.run()
+    assert lake.rows("id") == [(1,), (2,)]
+    assert "No file of orders is held" in run(app, ["accept", "orders"]).output

@@ -1,0 +1,118 @@
+"""Columns that come, go, move and change their type: by policy, with nothing lost and somebody told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from asset_checks.base import Subject
+from asset_checks.bronze import bronze_checks
+from lakehouse.errors import SourceError
+from tests.hostile.bench import Inbox
+from tests.lakes import OrdersLake
+
+
+def looked(lake: Any, name: str) -> Any:
+    snapshot = lake.lake.table("bronze", "orders").snapshot()
+    (check,) = [check for check in bronze_checks(lake.pipeline) if check.name == name]
+    return check.look(Subject(lake.lake, lake.pipeline, snapshot))
+
+
+def test_reordered_columns_are_read_by_name_and_are_no_change(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake")
+    inbox.put("a.csv", "id,name\n1,ann\n")
+    inbox.put("b.csv", "name,id\nbob,2\n")
+    assert inbox.ingest().schema_changes == ()
+    assert inbox.rows("id", "name") == [("1", "ann"), ("2", "bob")]
+
+
+def test_a_renamed_column_is_one_new_and_one_missing_and_both_are_told(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake")
+    inbox.put("a.csv", "id,name\n1,ann\n")
+    inbox.ingest()
+    inbox.put("b.csv", "id,full_name\n2,bob\n")
+    inbox.ingest()
+    assert inbox.rows("id", "name", "full_name") == [("1", "ann", None), ("2", None, "bob")]
+    assert sorted((event.kind, event.batch_id, event.message) for event in inbox.events()) == [
+        ("schema", 2, "column name is missing"),
+        ("schema", 2, "new column full_name (String)"),
+    ]
+
+
+def test_a_column_name_twice_keeps_both_values(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake")
+    inbox.put("a.csv", "id,name,name\n1,ann,anna\n")
+    inbox.ingest()
+    assert inbox.rows("id", "name", "name_2") == [("1", "ann", "anna")]
+
+
+def parquet(inbox: Inbox, name: str, **columns: Any) -> None:
+    pl.DataFrame(columns).write_parquet(inbox.folder / name)
+
+
+def test_a_retyped_column_is_rescued_value_by_value(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake", "parquet")
+    parquet(inbox, "a.parquet", id=[1], amount=[1.5])
+    inbox.ingest()
+    parquet(inbox, "b.parquet", id=[2, 3], amount=["2.5", "lots"])
+    result = inbox.ingest()
+    assert (result.accepted, result.rescued) == (2, 1)
+    assert inbox.rows("id", "amount", "_rescued") == [
+        (1, 1.5, None),
+        (2, 2.5, None),
+        (3, None, '{"amount":"lots"}'),
+    ]
+    assert [event.message for event in inbox.events()] == [
+        "column amount came as String, the table has Float64"
+    ]
+
+
+def test_a_retyped_column_stops_the_batch_where_the_source_says_so(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake", "parquet", changed_types="fail")
+    parquet(inbox, "a.parquet", id=[1])
+    inbox.ingest()
+    parquet(inbox, "b.parquet", id=["x"], colour=["red"])
+    with pytest.raises(SourceError, match="the source's changed_types policy is fail"):
+        inbox.ingest()
+    assert inbox.rows("id") == [(1,)]
+
+
+def test_new_columns_and_changed_types_have_policies_of_their_own(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake", "parquet", new_columns="rescue", changed_types="rescue")
+    parquet(inbox, "a.parquet", id=[1])
+    inbox.ingest()
+    parquet(inbox, "b.parquet", id=["x"], tags=[["a", "b"]])
+    assert inbox.ingest().rescued == 1
+    assert json.loads(inbox.rows("_rescued")[1][0]) == {"id": "x", "tags": '{"tags":["a","b"]}'}
+
+
+@pytest.mark.parametrize("policy", ["evolve", "rescue", "fail"])
+def test_a_first_file_that_nobody_can_read_decides_nothing_about_the_columns(
+    tmp_path: Path, policy: str
+) -> None:
+    inbox = Inbox(tmp_path / "lake", new_columns=policy)
+    inbox.put("a.csv", b"\x00\x01")
+    inbox.ingest()
+    inbox.put("b.csv", "id,name\n1,ann\n")
+    assert inbox.ingest().schema_changes == ()
+    assert inbox.rows("id", "name", "_rescued") == [("1", "ann", None)]
+
+
+def test_the_checks_show_changed_columns_and_held_files_until_they_are_dealt_with(tmp_path: Path) -> None:
+    lake = OrdersLake(tmp_path / "lake")
+    path = lake.land("1,10,a,1")
+    lake.run()
+    assert looked(lake, "columns_as_before").passed
+    assert looked(lake, "no_files_held").passed
+    lake.arrive("2,10,a,1,x", header="id,amount,note,seq,extra")
+    path.write_text("id,amount,note,seq\n")
+    lake.run()
+    found = looked(lake, "columns_as_before")
+    assert (found.passed, found.message) == (False, "1 changes: new column extra (String)")
+    found = looked(lake, "no_files_held")
+    assert (found.passed, found.count) == (False, 1)
+    assert "truncated" in found.sample[0]["what"]
