@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse import names
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.project import Model
 from lakehouse.gold.relations import view_sql
@@ -162,19 +163,25 @@ def _commit(
         "rows_written": rows_written,
         "bytes_written": sum(file.size_bytes for file in change.added),
     }
+    # A turn of one's own: to Delta two appends are no conflict, and two builds at once would append the same rows.
+    app = names.app_id("gold", plan.model.name)
+    turn = {app: 1 if plan.latest is None else plan.latest.txn(app) + 1}
     if plan.latest is None:
         snapshot = table.create(
-            schema, add=change.added, metadata=metadata, description=plan.model.description or None
+            schema, add=change.added, txns=turn, metadata=metadata, description=plan.model.description or None
         )
     elif plan.latest.schema() != schema:
         snapshot = plan.latest
-        snapshot.commit(add=[*table.adopt(kept), *change.added], metadata=metadata, overwrite_schema=schema)
+        snapshot.commit(
+            add=[*table.adopt(kept), *change.added], txns=turn, metadata=metadata, overwrite_schema=schema
+        )
     else:
         snapshot = plan.latest
         back = [path for path in kept if path not in latest_files]
         snapshot.commit(
             add=[*table.adopt(back), *change.added],
             remove=sorted(latest_files.difference(kept)),
+            txns=turn,
             metadata=metadata,
         )
     return Written(

@@ -144,7 +144,7 @@ class Table:
                 storage_options=self.options or None,
                 commit_properties=_properties(txns or {}, metadata or {}),
             )
-        return self.snapshot()
+        return self.snapshot(0)
 
     # -- staging: write or describe data files, without a commit ----------------------------------
 
@@ -323,6 +323,7 @@ class Snapshot:
         """
         from deltalake.transaction import RemoveAction
 
+        before, mark = self.version, uuid.uuid4().hex
         now_ms = int(datetime.now(UTC).timestamp() * 1000)
         actions: list[Any] = [_add_action(file) for file in add]
         if overwrite_schema is None:
@@ -333,13 +334,23 @@ class Snapshot:
                 actions,
                 mode="append" if overwrite_schema is None else "overwrite",
                 schema=self._handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
-                commit_properties=_properties(txns or {}, metadata or {}),
+                commit_properties=_properties(txns or {}, metadata or {}, mark),
             )
             self._handle.update_incremental()
+            if self._handle.version() != before + 1:
+                self._handle.load_as_version(self._own_version(before, mark))
         self.__dict__.pop("_files", None)
         self.__dict__.pop("_schema", None)
         self.version = self._handle.version()
         return self.version
+
+    def _own_version(self, before: int, mark: str) -> int:
+        """The version that this commit made, where others have committed between the read or after it."""
+        for version in range(self._handle.version(), before, -1):
+            raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
+            if raw is not None and mark.encode() in raw:
+                return version
+        raise StorageError(f"{self.table.label}: the commit after version {before} is not found in the log")
 
 
 def _add_action(file: StagedFile) -> Any:
@@ -355,11 +366,11 @@ def _add_action(file: StagedFile) -> Any:
     )
 
 
-def _properties(txns: Mapping[str, int], metadata: Mapping[str, Any]) -> Any:
+def _properties(txns: Mapping[str, int], metadata: Mapping[str, Any], mark: str = "") -> Any:
     import deltalake
 
     return deltalake.CommitProperties(
-        custom_metadata={names.COMMIT_KEY: json.dumps(metadata, default=str)},
+        custom_metadata={names.COMMIT_KEY: json.dumps(metadata, default=str), "lakehouseCommit": mark},
         max_commit_retries=MAX_COMMIT_RETRIES,
         app_transactions=[deltalake.Transaction(app_id, version) for app_id, version in txns.items()],
     )

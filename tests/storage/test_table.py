@@ -185,3 +185,25 @@ def test_one_of_many_callers_creates_an_object(tmp_path: Path) -> None:
     assert [objects.put_if_absent("lock", b"x") for _ in range(3)] == [True, False, False]
     assert objects.read("lock") == b"x"
     assert objects.read("nothing") is None
+
+
+def test_a_commit_knows_its_own_version_when_others_commit_beside_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest version was taken for one's own: checks were then recorded for another writer's rows."""
+    create(table)
+    mine = table.snapshot()
+    other = table.snapshot()
+    other.commit(add=table.stage(FRAME.lazy()), metadata={"who": "before"})
+    real = mine._handle.create_write_transaction
+
+    def overtaken(*args: object, **options: object) -> None:
+        real(*args, **options)
+        table.snapshot().commit(add=table.stage(FRAME.lazy()), metadata={"who": "after"})
+
+    handle = mine._handle
+    monkeypatch.setattr(handle, "create_write_transaction", overtaken)
+    assert mine.commit(add=table.stage(FRAME.lazy()), metadata={"who": "me"}) == 2
+    assert next(mine.commits()).metadata == {"who": "me"}
+    assert mine.num_rows() == 3 * FRAME.height
+    assert table.snapshot().version == 3
