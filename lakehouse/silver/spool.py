@@ -11,6 +11,7 @@ from typing import Self
 
 import polars as pl
 
+from lakehouse.errors import ContractError
 from lakehouse.settings import Settings
 
 _SLICE = "__slice"
@@ -53,7 +54,20 @@ class Spool:
         return self._rows_that_fit
 
     def materialize(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
-        """``frame``, computed once: in memory when its ``rows`` fit the limit, else on disk."""
+        """``frame``, computed once: in memory when its ``rows`` fit the limit, else on disk.
+
+        Raises:
+            ContractError: a value stops the transform; the table is left unchanged.
+        """
+        try:
+            return self._materialize(frame, rows)
+        except pl.exceptions.PolarsError as error:
+            raise ContractError(
+                f"a value stops the transform: {str(error).strip().splitlines()[0]}; the table is left unchanged",
+                hint="in the transform, let what does not fit become null (strict=False): the contract judges it then",
+            ) from error
+
+    def _materialize(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
         if rows <= self.rows_that_fit:
             return frame.collect(engine="streaming").lazy()
         folder = self.folder / "prepared"

@@ -11,7 +11,7 @@ import pytest
 
 from asset_checks.base import Subject
 from asset_checks.bronze import bronze_checks
-from lakehouse.errors import SourceError
+from lakehouse.errors import ContractError, SourceError
 from tests.hostile.bench import Inbox
 from tests.lakes import OrdersLake
 
@@ -116,3 +116,11 @@ def test_the_checks_show_changed_columns_and_held_files_until_they_are_dealt_wit
     found = looked(lake, "no_files_held")
     assert (found.passed, found.count) == (False, 1)
     assert "truncated" in found.sample[0]["what"]
+
+
+def test_a_value_that_stops_the_transform_is_told_with_the_remedy(tmp_path: Path) -> None:
+    lake = OrdersLake(tmp_path / "lake", transform=lambda raw: raw.with_columns(pl.col("note").cast(pl.Int64)))
+    lake.land("1,10,7,1", "2,20,late,1")
+    with pytest.raises(ContractError, match=r"a value stops the transform: .*late") as caught:
+        lake.run()
+    assert "strict=False" in str(caught.value)
