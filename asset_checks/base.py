@@ -13,6 +13,7 @@ from lakehouse import names
 from lakehouse.checks import CheckOutcome
 from lakehouse.errors import TransientError
 from lakehouse.pipelines import Pipeline
+from lakehouse.quarantine import is_of_backfill
 from lakehouse.storage import Lake, Snapshot
 
 
@@ -66,6 +67,13 @@ class Subject:
             if document.get("stage") == stage and max(document.get("batches") or [0]) > self.published_batch
         ]
 
+    @cached_property
+    def backfills(self) -> list[dict[str, Any]]:
+        """The documents of the backfills that the published version does not have, oldest first."""
+        last = -1 if self.published_version is None else self.published_version
+        commits = self.snapshot.history(self.snapshot.version - last)
+        return [c.metadata for c in reversed(commits) if c.metadata.get("action") == "backfill"]
+
     def rows_by_batch(self, snapshot: Snapshot) -> dict[int, int]:
         """Rows on disk per unpublished batch, counted in the files that may hold any."""
         first = self.published_batch + 1
@@ -79,7 +87,10 @@ class Subject:
         return {int(batch): int(rows) for batch, rows in counted.iter_rows()}
 
     def quarantined(self, stage: str) -> pl.DataFrame:
-        """Quarantined rows of the batches under examination: ``_batch_id``, ``_broken_rules`` and ``_raw``."""
+        """Rows that the stage refused of the batches under examination: ``_batch_id``, ``_broken_rules``, ``_raw``.
+
+        Without those that a backfill refused after the stage had taken their batch with them.
+        """
         snapshot = self.lake.table("quarantine", self.name).snapshot_or_none()
         columns = ["_batch_id", "_broken_rules", "_source_file", "_source_row", "_raw"]
         if snapshot is None:
@@ -92,7 +103,7 @@ class Subject:
         uris = snapshot.files_in_range("_batch_id", self.published_batch + 1, 2**62)
         return (
             snapshot.scan(uris=uris)
-            .filter(pl.col("_batch_id") > self.published_batch, pl.col("_stage") == stage)
+            .filter(pl.col("_batch_id") > self.published_batch, pl.col("_stage") == stage, ~is_of_backfill())
             .select(columns)
             .collect()
         )

@@ -13,6 +13,7 @@ from asset_checks.bronze import bronze_checks
 from asset_checks.references import partners, reference_checks
 from asset_checks.silver import silver_checks
 from lakehouse import names
+from lakehouse.defs.backfill import backfill_assets
 from lakehouse.defs.events import contract_schema
 from lakehouse.defs.runtime import KEY, freshness_policy
 from lakehouse.defs.steps import check_references, run_stage
@@ -21,7 +22,7 @@ from lakehouse.settings import Settings, load_settings
 
 
 class PipelineComponent(dg.Component):
-    """One source through bronze and silver: two assets with their checks.
+    """One source through bronze and silver: two assets with their checks, and one for backfills of its days.
 
     The attributes are those of ``lakehouse.pipelines.PipelineSpec``; docs/pipelines.md explains each.
     """
@@ -50,8 +51,9 @@ class PipelineComponent(dg.Component):
 
 def pipeline_definitions(pipeline: Pipeline, settings: Settings) -> dg.Definitions:
     """The assets and checks of one pipeline. Raises ``DeclarationError`` when its contract cannot be used."""
+    backfills = backfill_assets(pipeline)
     return dg.Definitions(
-        assets=[_bronze(pipeline, settings), _silver(pipeline, settings)],
+        assets=[_bronze(pipeline, settings), *backfills, _silver(pipeline, settings, backfills)],
         asset_checks=_references(pipeline),
     )
 
@@ -83,7 +85,9 @@ def _bronze(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
     return bronze
 
 
-def _silver(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
+def _silver(
+    pipeline: Pipeline, settings: Settings, backfills: Sequence[dg.AssetsDefinition]
+) -> dg.AssetsDefinition:
     spec = pipeline.spec
     contract = pipeline.contract
     checks = silver_checks(pipeline)
@@ -112,7 +116,7 @@ def _silver(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
                     "contract": spec.contract,
                     "contract hash": contract.hash,
                 },
-                deps=[names.asset_key("bronze", pipeline.name)],
+                deps=[names.asset_key("bronze", pipeline.name), *(asset.key.path for asset in backfills)],
             )
         ],
         check_specs=[dagster_form.spec(check) for check in checks],
@@ -162,7 +166,7 @@ def _asset_spec(
     description: str,
     kinds: set[str],
     metadata: dict[str, Any],
-    deps: Sequence[list[str]] = (),
+    deps: Sequence[Sequence[str]] = (),
 ) -> dg.AssetSpec:
     spec = pipeline.spec
     return dg.AssetSpec(

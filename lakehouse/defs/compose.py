@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from lakehouse import names
+from lakehouse.defs.backfill import PREFIX
 from lakehouse.defs.catalog import catalog_definitions
 from lakehouse.defs.component import pipeline_definitions
 from lakehouse.defs.gold import gold_definitions
@@ -28,7 +29,8 @@ def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg
     tables = load_project(settings)[0].delta_models
     job = dg.define_asset_job(
         JOB,
-        selection="*",
+        # Backfills are asked for, never due; and their partitions would have to be those of every table.
+        selection=dg.AssetSelection.all() - dg.AssetSelection.key_prefixes(PREFIX),
         executor_def=dg.in_process_executor,
         description="Takes what has arrived through bronze, silver, gold and the catalog.",
     )

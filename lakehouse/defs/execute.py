@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lakehouse import names
 from lakehouse.defs.outcome import CheckLine, Progress, RunOutcome, StepOutcome
 from lakehouse.errors import DeclarationError
 from lakehouse.gold.dbt_run import load_project
@@ -21,6 +23,8 @@ from lakehouse.ops import backlog, failures
 from lakehouse.ops.work import Work, decide
 from lakehouse.pipelines import Pipeline, load_pipelines
 from lakehouse.settings import Settings
+from lakehouse.silver import Backfilled, Period
+from lakehouse.silver.scope import days_column
 from lakehouse.storage import Lake
 
 if TYPE_CHECKING:
@@ -64,15 +68,71 @@ def run_pipelines(
         return RunOutcome(
             nothing_new=True, seconds=time.monotonic() - started, published=point.id if point else None
         )
-    outcome = _run(settings, pipelines, sources, models, progress)
+    return _outcome(_run(settings, pipelines, sources, models, progress), lake, started)
+
+
+def run_backfill(
+    settings: Settings,
+    table: str,
+    period: Period,
+    *,
+    actor: str = "",
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[RunOutcome, Backfilled | None]:
+    """Apply a backfill, check what it made, and publish it, in one run that the UI shows in the table's lineage.
+
+    Returns what the run did, and what the backfill did: None when it failed.
+
+    Raises:
+        DeclarationError: there is no such pipeline, or it does not say which column its days are in.
+        TransientError: the store did not answer the first look.
+    """
+    import dagster as dg
+
+    from lakehouse.defs.backfill import DAYS_TAG, backfill_key, partition_tags
+    from lakehouse.defs.runtime import KEY
+
+    started = time.monotonic()
+    pipelines = load_pipelines(settings)
+    partition = days_column(find_pipeline(pipelines, table))
+    models = list(load_project(settings)[0].models)
+    tags = {
+        DAYS_TAG: f"{period.first}/{period.last}",
+        **partition_tags(partition, period, datetime.now(UTC).date()),
+    }
+    if actor:
+        tags["user"] = actor
+    with _prepared(settings, pipelines, progress) as (definitions, instance, recorder):
+        silver = dg.AssetKey(names.asset_key("silver", table))
+        keys = [backfill_key(table), silver, *_gold_keys(models)]
+        # Not the ordinary job: that one has no partitions.
+        job = definitions.resolve_implicit_global_asset_job_def()
+        _execute_keys(job, instance, recorder, keys, tags)
+        runtime = definitions.resources[KEY] if definitions.resources else None
+    done = runtime.backfilled.get(recorder.run_ids[0]) if runtime is not None else None
+    return _outcome(recorder, Lake.from_settings(settings), started), done
+
+
+def find_pipeline(pipelines: Mapping[str, Pipeline], table: str) -> Pipeline:
+    """The pipeline of this name. Raises ``DeclarationError`` when there is none."""
+    if table not in pipelines:
+        near = difflib.get_close_matches(table, list(pipelines), 1)
+        raise DeclarationError(
+            f"no pipeline is named {table!r}" + (f"; did you mean {near[0]}?" if near else ""),
+            hint=f"pipelines: {', '.join(pipelines) or 'none'}",
+        )
+    return pipelines[table]
+
+
+def _outcome(recorder: Recorder, lake: Lake, started: float) -> RunOutcome:
     point = current_point(lake)
     return RunOutcome(
-        run_ids=tuple(outcome.run_ids),
-        success=outcome.success,
+        run_ids=tuple(recorder.run_ids),
+        success=recorder.success,
         seconds=time.monotonic() - started,
-        steps=tuple(outcome.steps.values()),
-        checks=tuple(outcome.checks.values()),
-        rows=outcome.rows,
+        steps=tuple(recorder.steps.values()),
+        checks=tuple(recorder.checks.values()),
+        rows=recorder.rows,
         published=point.id if point else None,
     )
 
@@ -124,22 +184,31 @@ def _run(
     progress: Callable[[Progress], None] | None,
 ) -> Recorder:
     """One run of everything; when a pipeline failed before gold, another of gold for the others."""
-    from lakehouse.defs.compose import JOB, definitions_for
-    from lakehouse.defs.instance import open_instance
-    from lakehouse.defs.report import Recorder, quiet
-    from lakehouse.defs.workers import note_reaped, reap
+    from lakehouse.defs.compose import JOB
 
-    with quiet(), open_instance(settings) as instance:
-        note_reaped(reap(instance), Lake.from_settings(settings))
-        definitions = definitions_for(settings, pipelines)
+    with _prepared(settings, pipelines, progress) as (definitions, instance, recorder):
         job = definitions.resolve_job_def(JOB)
-        recorder = Recorder(progress)
         _execute(job, instance, recorder, sources, models)
         failed = recorder.failed_sources
         if failed and models is not None and "publish" not in recorder.steps_that_ran:
             healthy = [source for source in sources if source not in failed]
             _execute(job, instance, recorder, healthy, models)
     return recorder
+
+
+@contextmanager
+def _prepared(
+    settings: Settings, pipelines: Mapping[str, Pipeline], progress: Callable[[Progress], None] | None
+) -> Iterator[tuple[dg.Definitions, dg.DagsterInstance, Recorder]]:
+    """Definitions, an instance without the runs of dead processes, and a listener; Dagster's own log is off."""
+    from lakehouse.defs.compose import definitions_for
+    from lakehouse.defs.instance import open_instance
+    from lakehouse.defs.report import Recorder, quiet
+    from lakehouse.defs.workers import note_reaped, reap
+
+    with quiet(), open_instance(settings) as instance:
+        note_reaped(reap(instance), Lake.from_settings(settings))
+        yield definitions_for(settings, pipelines), instance, Recorder(progress)
 
 
 def _execute(
@@ -149,16 +218,31 @@ def _execute(
     sources: Sequence[str],
     models: Sequence[str] | None,
 ) -> None:
-    import dagster as dg
-
-    from lakehouse import names
-    from lakehouse.defs.catalog import CATALOG
     from lakehouse.defs.sensors import run_tags, stage_keys
-    from lakehouse.defs.workers import worker_tag
 
     keys = stage_keys(sources)
     if models is not None:
-        keys += [*(dg.AssetKey(names.asset_key("gold", model)) for model in models), CATALOG]
+        keys += _gold_keys(models)
+    _execute_keys(job, instance, recorder, keys, run_tags("cli", sources))
+
+
+def _gold_keys(models: Sequence[str]) -> list[dg.AssetKey]:
+    import dagster as dg
+
+    from lakehouse.defs.catalog import CATALOG
+
+    return [*(dg.AssetKey(names.asset_key("gold", model)) for model in models), CATALOG]
+
+
+def _execute_keys(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    recorder: Recorder,
+    keys: Sequence[dg.AssetKey],
+    tags: Mapping[str, str],
+) -> None:
+    from lakehouse.defs.workers import worker_tag
+
     run_id = str(uuid.uuid4())
     recorder.begin(run_id, keys)
     instance.add_event_listener(run_id, recorder.on_event)
@@ -169,5 +253,5 @@ def _execute(
         asset_selection=keys,
         raise_on_error=False,
         run_config=arguments,
-        tags={**run_tags("cli", sources), **worker_tag()},
+        tags={**tags, **worker_tag()},
     )

@@ -12,7 +12,12 @@ from dagster import DagsterEventType, EventLogEntry
 
 from lakehouse.defs.outcome import CheckLine, Progress, StepOutcome
 
-_STEP_NAMES = {"bronze_": "bronze/", "silver_": "silver/", "references_of_": "references/"}
+_STEP_NAMES = {
+    "bronze_": "bronze/",
+    "backfill_": "backfill/",
+    "silver_": "silver/",
+    "references_of_": "references/",
+}
 
 
 def step_name(key: str) -> str:

@@ -16,6 +16,7 @@ from lakehouse.gold.results import GoldResult
 from lakehouse.ops import failures
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
+from lakehouse.silver import Backfilled
 from lakehouse.storage import Lake
 
 #: The key of the resource in every definition of this project.
@@ -28,12 +29,14 @@ FIRST_WAIT_S = 2.0
 class Runtime:
     """The resource ``lakehouse``: settings, declarations and the lake. Creating it touches nothing.
 
-    ``gold`` hands the result of the gold step to the publishing step of the same process.
+    ``gold`` hands the result of the gold step to the publishing step of the same process, ``backfilled`` that of a
+    backfill to whoever asked for it; both by run id.
     """
 
     settings: Settings
     pipelines: Mapping[str, Pipeline]
     gold: dict[str, GoldResult] = field(default_factory=dict)
+    backfilled: dict[str, Backfilled] = field(default_factory=dict)
 
     @cached_property
     def lake(self) -> Lake:
@@ -61,18 +64,28 @@ class Runtime:
         self._remember(stage, source, error, run_id, is_gate=True)
 
     def failed(
-        self, context: dg.AssetExecutionContext, stage: str, source: str | None, error: Exception
+        self,
+        context: dg.AssetExecutionContext,
+        stage: str,
+        source: str | None,
+        error: Exception,
+        *,
+        remember: bool = True,
     ) -> NoReturn:
         """Turn an error of the core into what Dagster shall do about it.
 
         Transient errors are tried again, with back-off and jitter, in the same run; after the last attempt, and
         for permanent errors, the failure is remembered and the step fails with the error's own hint.
+
+        Args:
+            remember: False for what nobody but its caller waits for: it must not hold up the source.
         """
         if isinstance(error, TransientError) and context.retry_number < MAX_RETRIES:
             wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)
             context.log.warning(f"{error.message} (trying again in {wait_s:.1f} s)")
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
-        self._remember(stage, source, error, context.run.run_id, is_gate=isinstance(error, CheckFailed))
+        if remember:
+            self._remember(stage, source, error, context.run.run_id, is_gate=isinstance(error, CheckFailed))
         if isinstance(error, LakehouseError):
             hint = error.hint or "lakehouse status"
             raise dg.Failure(

@@ -56,7 +56,7 @@ def make_plan(
         gold_bases(lake, [model.name for model in project.delta_models], published),
         notes=notes,
     )
-    schemas = {table: pin.schema_text for table, pin in pins.items()}
+    schemas = {table: pin.form for table, pin in pins.items()}
     data = {table: pin.data_version for table, pin in pins.items()}
     for model in project.delta_models:
         _decide(

@@ -171,8 +171,8 @@ def _add_source(
 
 
 def _app_ids(layer: names.Layer, table: str) -> list[str]:
-    """Application ids that commit to the table: its own stage's, replays to silver, both stages' to quarantine."""
-    more = {"quarantine": ("bronze", "silver"), "silver": ("silver", "replay")}
+    """Application ids that commit to the table: its own stage's; replays and backfills to silver; both stages' to quarantine."""
+    more = {"quarantine": ("bronze", "silver"), "silver": ("silver", "replay", "backfill")}
     stages = more.get(layer, (layer,))
     return [names.app_id(stage, table) for stage in stages]
 

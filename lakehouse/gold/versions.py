@@ -11,6 +11,7 @@ from typing import Any
 from lakehouse import checks
 from lakehouse.errors import CheckFailed, TableNotFound
 from lakehouse.gold.restore_points import RestorePoint
+from lakehouse.names import app_id
 from lakehouse.storage import Lake, Snapshot
 
 #: Name of the check that every gold version gets when its build ends; a version without one was left by a crash.
@@ -23,17 +24,23 @@ class Pin:
     """A silver table at one version.
 
     ``data_version`` is the newest commit that changed rows: maintenance after it (compaction, for one) gives a new
-    version, and no reason to rebuild anything.
+    version, and no reason to rebuild anything. ``rewrites`` counts the backfills that changed rows of old batches.
     """
 
     snapshot: Snapshot
     data_version: int
     watermark_utc: str | None
     contract_hash: str | None
+    rewrites: int = 0
 
     @property
-    def schema_text(self) -> str:
-        return json.dumps({name: str(dtype) for name, dtype in self.snapshot.schema().items()})
+    def form(self) -> str:
+        """Columns and types, and how often the past was rewritten: either makes an incremental model start over.
+
+        A model that adds what is new since it was built would never see that rows of old batches have changed.
+        """
+        columns = json.dumps({name: str(dtype) for name, dtype in self.snapshot.schema().items()})
+        return f"{columns} rewritten {self.rewrites}" if self.rewrites else columns
 
 
 def pin_silver(
@@ -82,6 +89,7 @@ def _pin(snapshot: Snapshot) -> Pin:
         version,
         None if watermark is None else str(watermark),
         None if contract is None else str(contract),
+        snapshot.txn(app_id("backfill", snapshot.table.name)),
     )
 
 

@@ -25,7 +25,7 @@ from lakehouse.storage import Lake
 class Position:
     """How far one source has come: numbers of the last planned, landed, refined and published batch.
 
-    ``released``: a replay has brought refused rows into silver that published gold does not have yet.
+    ``rewritten``: a replay or a backfill has changed rows of silver, and published gold does not show it yet.
     """
 
     source: str
@@ -33,7 +33,7 @@ class Position:
     bronze: int
     silver: int
     published: int
-    released: bool = False
+    rewritten: bool = False
 
     @property
     def hop(self) -> Hop | None:
@@ -63,8 +63,8 @@ class Backlog:
 
     @property
     def unpublished(self) -> list[str]:
-        """Sources with batches, or rows that a replay released, that are in silver and not in published gold."""
-        return sorted(p.source for p in self.positions.values() if p.published < p.silver or p.released)
+        """Sources with batches in silver, or rows changed by a replay or a backfill, that published gold has not."""
+        return sorted(p.source for p in self.positions.values() if p.published < p.silver or p.rewritten)
 
     @property
     def is_empty(self) -> bool:
@@ -109,7 +109,7 @@ def look(
 def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | None) -> Position:
     published = int(point.sources.get(source, {}).get("batch_id") or 0) if point else 0
     done = {}
-    released = False
+    rewritten = False
     layers: tuple[names.Layer, ...] = ("bronze", "silver")
     for layer in layers:
         try:
@@ -120,10 +120,12 @@ def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | Non
             continue
         done[layer] = snapshot.txn(names.app_id(layer, source)) if snapshot else 0
         if layer == "silver" and snapshot is not None and point is not None:
-            replay = names.app_id("replay", source)
+            apps = [names.app_id(what, source) for what in ("replay", "backfill")]
             shown = point.txns.get(names.table_path("silver", source), {})
-            released = snapshot.txn(replay) > shown.get(replay, 0)
-    return Position(source, ledger.last_batch_id(source), done["bronze"], done["silver"], published, released)
+            rewritten = any(snapshot.txn(app) > shown.get(app, 0) for app in apps)
+    return Position(
+        source, ledger.last_batch_id(source), done["bronze"], done["silver"], published, rewritten
+    )
 
 
 def _waiting(

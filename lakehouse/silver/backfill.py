@@ -22,7 +22,7 @@ import polars as pl
 
 from lakehouse import names, quarantine
 from lakehouse.contracts.screen import BROKEN_RULES
-from lakehouse.errors import CommitConflict, ConservationError, DeclarationError
+from lakehouse.errors import CommitConflict, ConservationError
 from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
 from lakehouse.quarantine import Book
@@ -33,14 +33,18 @@ from lakehouse.silver.difference import Difference, differences
 from lakehouse.silver.judge import WHERE, Judged, judge_by_batch
 from lakehouse.silver.prepare import LINEAGE_SCHEMA, RAW, with_raw
 from lakehouse.silver.replay import heal
-from lakehouse.silver.scope import Period, find_scope, identity
+from lakehouse.silver.scope import Period, days_column, find_scope, identity
 from lakehouse.silver.shape import fit_schema, missing_columns
 from lakehouse.silver.spool import Spool
-from lakehouse.silver.write import rewrite
+from lakehouse.silver.write import Rewrite, rewrite
 from lakehouse.storage import Lake, Snapshot
 
 STAGE: names.Layer = "silver"
 _ATTEMPTS = 20
+#: What the commit says of a backfill beside the figures of every silver commit.
+_COUNTS = (
+    "keys_changed", "keys_added", "keys_removed", "keys_moved", "newly_refused", "reopened", "taken_out", "released",
+)  # fmt: skip
 _NO_ROWS = pl.DataFrame(schema=LINEAGE_SCHEMA)
 
 
@@ -50,7 +54,7 @@ class Backfilled:
 
     rows              bronze rows that were processed again = accepted + refused
     refused           of these, the ones that today's rules refuse: newly_refused were not in quarantine before,
-                      reopened had been released from it
+                      reopened had been released from it; taken_out are those that silver has until now
     broken_rules      refused rows per rule; a row that breaks two counts under both
     released          accepted rows that were in quarantine until now
     kept_out          rows that today's rules accept, and that a person has marked as resolved: they stay out
@@ -68,6 +72,7 @@ class Backfilled:
     broken_rules: Mapping[str, int] = field(default_factory=dict)
     newly_refused: int = 0
     reopened: int = 0
+    taken_out: int = 0
     released: int = 0
     kept_out: int = 0
     keys_changed: int = 0
@@ -86,6 +91,18 @@ class Backfilled:
             self.keys_changed or self.keys_added or self.keys_removed
             or self.newly_refused or self.reopened or self.released
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What one attempt found. The frames are places in bronze, ``refused`` with the rules broken."""
+
+    source: pl.LazyFrame
+    found: Difference
+    figures: StageResult
+    refused: pl.DataFrame
+    reopened: pl.DataFrame
+    released: pl.DataFrame
 
 
 def backfill(
@@ -107,12 +124,7 @@ def backfill(
         ConservationError: rows would be lost or doubled; nothing was committed.
         CommitConflict: twenty attempts met other writers.
     """
-    if pipeline.spec.silver.partition_by is None:
-        raise DeclarationError(
-            f"{pipeline.name} does not say which column its days are in",
-            file=pipeline.file, field="silver.partition_by",
-            hint="add partition_by: {column: …, grain: day} below silver; docs/pipelines.md",
-        )  # fmt: skip
+    days_column(pipeline)
     healed = 0
     for attempt in range(_ATTEMPTS):
         try:
@@ -179,12 +191,11 @@ class _Work:
             self.lake, self.pipeline, self.silver, scope, accepted,
             judged.release.height - resolved.height, self.period, self.spool,
         )  # fmt: skip
-        rules = judged.held.explode(BROKEN_RULES).group_by(BROKEN_RULES).len().sort("len", descending=True)
         result = replace(
             result,
-            rows=scope.rows.height, refused=judged.held.height, broken_rules=dict(rules.iter_rows()),
+            rows=scope.rows.height, refused=judged.held.height, broken_rules=_per_rule(judged.held),
             newly_refused=refused.height, reopened=reopened.height, released=released.height,
-            kept_out=resolved.height,
+            taken_out=self._in_silver(judged.held), kept_out=resolved.height,
             keys_changed=found.changed, keys_added=found.added, keys_removed=found.removed,
             keys_moved=found.moved,
             rows_before=self._rows_of(found.replaced),
@@ -194,9 +205,8 @@ class _Work:
         figures.check_conservation()
         if not apply or result.changes_nothing:
             return result
-        return replace(
-            result, version=self._commit(figures, found, source, refused, reopened, released, actor)
-        )
+        examined = _Examined(source, found, figures, refused, reopened, released)
+        return replace(result, version=self._commit(examined, result, actor))
 
     def _states(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Place and state of those of the rows that are in quarantine."""
@@ -209,6 +219,11 @@ class _Work:
         ident = identity(self.pipeline)
         rows = self.silver.scan(ident).join(keys.lazy(), on=ident, how="semi")
         return int(rows.select(pl.len()).collect(engine="streaming").item())
+
+    def _in_silver(self, rows: pl.DataFrame) -> int:
+        """How many of these bronze rows silver shows."""
+        shown = self.silver.scan(WHERE).join(rows.lazy(), on=WHERE, how="semi")
+        return int(shown.select(pl.len()).collect(engine="streaming").item())
 
     def _figures(self, judged: Judged, kept_out: int, found: Difference) -> StageResult:
         """The figures of the commit. It brings no batch; the watermark stays where the stage's batches put it."""
@@ -223,18 +238,9 @@ class _Work:
             watermark_utc=max(done, default=None), run_id=self.run_id,
         )  # fmt: skip
 
-    def _commit(
-        self,
-        figures: StageResult,
-        found: Difference,
-        source: pl.LazyFrame,
-        refused: pl.DataFrame,
-        reopened: pl.DataFrame,
-        released: pl.DataFrame,
-        actor: str,
-    ) -> int | None:
+    def _commit(self, examined: _Examined, result: Backfilled, actor: str) -> int | None:
         """Quarantine first, then silver; a kill between any two leaves what the next backfill, or replay, ends."""
-        snapshot, ident = self.silver, identity(self.pipeline)
+        snapshot, ident, found = self.silver, identity(self.pipeline), examined.found
         txns = {self.app: self.taken}
         if not found.is_empty:
             snapshot = fit_schema(snapshot, self.pipeline)
@@ -242,24 +248,35 @@ class _Work:
             txns[app] = snapshot.txn(app) + 1
         # Staged before anything is planned: rows that cannot be written must not become a plan.
         written = rewrite(snapshot.table, snapshot, found.pieces, found.replaced, ident)
-        self._refuse(source, refused)
-        self._act("reopen", reopened, actor)
-        if (action_id := self._act("release", released, actor)) is not None:
+        self._refuse(examined.source, examined.refused)
+        self._act("reopen", examined.reopened, actor)
+        if (action_id := self._act("release", examined.released, actor)) is not None:
             txns[names.app_id("replay", self.name)] = action_id
         if found.is_empty and action_id is None:
             return None
+        self._assert_rows(snapshot, written, result)
         figures = replace(
-            figures,
+            examined.figures,
             bytes_written=sum(file.size_bytes for file in written.add),
             seconds=time.monotonic() - self.started,
         )
         metadata = figures.metadata(
             action="backfill", first_day=str(self.period.first), last_day=str(self.period.last),
-            keys_changed=found.changed, keys_added=found.added, keys_removed=found.removed,
-            released=released.height, newly_refused=refused.height, reopened=reopened.height,
+            **{name: getattr(result, name) for name in _COUNTS},
             contract_hash=self.contract.hash, mode=self.pipeline.spec.silver.mode,
         )  # fmt: skip
         return _commit(snapshot, add=written.add, remove=written.remove, txns=txns, metadata=metadata)
+
+    def _assert_rows(self, snapshot: Snapshot, written: Rewrite, result: Backfilled) -> None:
+        """Every row of the files that go is in those that come, but for the ones made again."""
+        taken = snapshot.files().filter(pl.col("path").is_in(written.remove))["num_records"].sum()
+        expected = int(taken or 0) - result.rows_before + result.rows_after
+        staged = sum(file.num_records for file in written.add)
+        if staged != expected:
+            raise ConservationError(
+                f"silver.{self.name}: {staged} rows were written where {expected} belong; nothing was committed",
+                hint=f"lakehouse reconcile --select {self.name}",
+            )
 
     def _refuse(self, source: pl.LazyFrame, refused: pl.DataFrame) -> None:
         """Rows that today's rules refuse and that were never refused before, into quarantine as bronze has them."""
@@ -283,3 +300,10 @@ class _Work:
 
 def _commit(snapshot: Snapshot, **what: object) -> int:
     return snapshot.commit(**what)  # type: ignore[arg-type]
+
+
+def _per_rule(held: pl.DataFrame) -> dict[str, int]:
+    counted = (
+        held.explode(BROKEN_RULES).group_by(BROKEN_RULES).len().sort("len", BROKEN_RULES, descending=True)
+    )
+    return {str(rule): int(rows) for rule, rows in counted.iter_rows()}

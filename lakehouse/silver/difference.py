@@ -13,7 +13,7 @@ from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
 from lakehouse.silver.batch import file_order, merged_slices
 from lakehouse.silver.prepare import LINEAGE_SCHEMA
-from lakehouse.silver.scope import Period, Scope, identity
+from lakehouse.silver.scope import Period, Scope, days_column, identity
 from lakehouse.silver.shape import shape, table_schema
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import existing_rows
@@ -110,8 +110,7 @@ def _compare(
     pipeline: Pipeline, old: pl.DataFrame, new: pl.DataFrame, period: Period, found: Difference
 ) -> pl.DataFrame:
     """Keys whose rows differ in anything but lineage; they are counted in ``found``."""
-    ident, partition = identity(pipeline), pipeline.spec.silver.partition_by
-    assert partition is not None
+    ident, partition = identity(pipeline), days_column(pipeline)
     one_row = [*ident, names.VALID_FROM] if pipeline.spec.silver.mode == "history" else ident
     content = [name for name in new.columns if name not in one_row and name not in LINEAGE_SCHEMA]
     before = old.select(

@@ -11,6 +11,7 @@ import polars as pl
 from lakehouse import names
 from lakehouse.errors import ConservationError, DeclarationError
 from lakehouse.pipelines import Pipeline
+from lakehouse.pipelines.model import PartitionBy
 from lakehouse.silver.judge import WHERE
 from lakehouse.silver.prepare import prepare
 from lakehouse.silver.spool import Spool
@@ -75,6 +76,17 @@ class Scope:
     keys: pl.DataFrame
 
 
+def days_column(pipeline: Pipeline) -> PartitionBy:
+    """The column that says which day a row is of. Raises ``DeclarationError`` when none is declared."""
+    if (partition := pipeline.spec.silver.partition_by) is not None:
+        return partition
+    raise DeclarationError(
+        f"{pipeline.name} does not say which column its days are in",
+        file=pipeline.file, field="silver.partition_by",
+        hint="add partition_by: {column: …, grain: day} below silver; docs/pipelines.md",
+    )  # fmt: skip
+
+
 def identity(pipeline: Pipeline) -> list[str]:
     """The columns that tell what belongs together: the key, or the row's place in bronze where there is none."""
     return list(pipeline.contract.key) or WHERE
@@ -97,9 +109,7 @@ def find_scope(
     Raises:
         ConservationError: silver has rows in the range that bronze does not have any more.
     """
-    partition = pipeline.spec.silver.partition_by
-    assert partition is not None  # asked by the caller
-    column, ident = partition.column, identity(pipeline)
+    column, ident = days_column(pipeline).column, identity(pipeline)
     holds = period.holds(column, pipeline.contract.schema[column])
     prepared = prepare(bronze, pipeline).select(
         *dict.fromkeys([*ident, *WHERE]), (holds | pl.col(column).is_null()).alias(_CONCERNED)

@@ -75,6 +75,8 @@ def test_every_pipeline_is_two_assets_that_say_who_owns_them(
 
 def test_every_asset_has_the_one_hour_freshness_policy(graph: dg.AssetGraph) -> None:
     for key in graph.materializable_asset_keys:
+        if key.path[0] == "backfill":  # asked for, never due
+            continue
         policy = spec(graph, *key.path).freshness_policy
         assert policy is not None, key
         assert policy.fail_window.to_timedelta().total_seconds() == 3600
