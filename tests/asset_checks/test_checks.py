@@ -30,7 +30,7 @@ WEATHER_HEADER = (
 
 
 def weather(origin: str, hour: int) -> str:
-    return f"{origin},2013,1,1,{hour},39,26,59,270,10,NA,0,1012,10,2013-01-01T{hour + 5:02d}:00:00Z\n"
+    return f"{origin},2013,1,1,{hour},39,26,59,270,10.35702,NA,0,1012,10,2013-01-01T{hour + 5:02d}:00:00Z\n"
 
 
 @pytest.fixture
