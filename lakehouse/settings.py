@@ -159,7 +159,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except UnreadableSetting as error:
         raise SettingsError(
-            f"{error}: write it as JSON, for example LAKEHOUSE_STORAGE_OPTIONS='{{\"AWS_REGION\": \"eu-central-1\"}}'",
+            f'{error}: write it as JSON, for example LAKEHOUSE_STORAGE_OPTIONS=\'{{"AWS_REGION": "eu-central-1"}}\'',
             hint="see docs/settings.md, then correct the variable",
         ) from error
     except ValidationError as error:

@@ -85,7 +85,20 @@ def _register() -> None:
         validate,
     )
 
-    for module in (demo, run, status, query, quarantine, backfill, accept, reconcile, new, validate, doctor, up):
+    for module in (
+        demo,
+        run,
+        status,
+        query,
+        quarantine,
+        backfill,
+        accept,
+        reconcile,
+        new,
+        validate,
+        doctor,
+        up,
+    ):
         module.register(app)
 
 

@@ -80,7 +80,9 @@ def _print_sources(seen: Overview) -> None:
     from lakehouse.cli.output import say
 
     for file in seen.held:
-        say(f"[yellow]held[/]: {escape(file.path)}: {escape(file.note)}. Next: lakehouse accept {file.pipeline}")
+        say(
+            f"[yellow]held[/]: {escape(file.path)}: {escape(file.note)}. Next: lakehouse accept {file.pipeline}"
+        )
     for event in seen.events:
         if event.kind != "held":
             batch = "" if event.batch_id is None else f" batch {event.batch_id}"

@@ -7,6 +7,8 @@ joined by quote parity into records with embedded newlines, and judged again as 
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import uuid
 from collections.abc import Sequence
@@ -101,8 +103,9 @@ class _Judge:
             return lines, lines
         text = pl.col("text")
         quotes = text.str.count_matches(self.options.quote or "\x00", literal=True)
+        whole = judged(lines, self.options, self.width)["sound"]
         marked = lines.with_columns(
-            whole=is_sound(text, self.options, self.width), quotes=quotes if self.options.quote else pl.lit(0)
+            whole=whole, quotes=quotes if self.options.quote else pl.lit(0)
         ).with_columns(run=(pl.col("whole") | pl.col("whole").shift(1, fill_value=True)).cum_sum())
         # Within a run of lines that are no records by themselves, an odd number of quotes opens or closes one.
         opened = pl.col("quotes").cum_sum().over("run") - pl.col("quotes")
@@ -127,14 +130,13 @@ class _Judge:
         if records.is_empty():
             return
         rows = pl.int_range(self._next_row, self._next_row + records.height, dtype=pl.Int64)
-        sound = is_sound(pl.col("text"), self.options, self.width)
-        judged = records.with_columns(row=rows, sound=sound)
+        found = judged(records.with_columns(row=rows), self.options, self.width)
         self._next_row += records.height
-        good = judged.filter("sound")
+        good = found.filter("sound")
         if good.height:
             numbered = pl.concat_str(pl.col("row").cast(pl.String), "text", separator=self.options.delimiter)
             self.sink.write(("\n".join(good.select(numbered).to_series().to_list()) + "\n").encode())
-        broken = judged.filter(~pl.col("sound")).with_columns(rule=_reason(self.options, self.width))
+        broken = found.filter(~pl.col("sound")).with_columns(rule=_reason(self.options, self.width))
         if broken.height:
             rows_out = broken.with_columns(pl.col("text").str.replace_all(MARK, "", literal=True))
             self.rejects.append(
@@ -161,23 +163,48 @@ def _header_lines(lines: pl.DataFrame, options: CsvOptions) -> int:
     return 1
 
 
-def is_sound(text: pl.Expr, options: CsvOptions, width: int) -> pl.Expr:
-    """True for a text that is exactly one record of ``width`` fields, as the fast reader reads it.
+def judged(texts: pl.DataFrame, options: CsvOptions, width: int) -> pl.DataFrame:
+    """``texts`` with ``sound``: is the text exactly one record of ``width`` fields? A loose one is rewritten in ``text``.
 
-    A quote within a field that does not begin with one (``6" pipe``) is a character like any other.
+    Most are told by their delimiters and quotes alone. A loose record has a quote within a field that does not
+    begin with one (``6" pipe``): there it is a character like any other, and the clean file gets it quoted.
     """
+    text, quote = pl.col("text"), options.quote
     decoded = ~text.str.contains(MARK, literal=True)
-    commas = _fields(text, options) == width
-    if options.quote is None:
-        return decoded & commas
-    quote, delimiter = re.escape(options.quote), re.escape(options.delimiter)
-    bare = text.str.replace_all(f"{quote}[^{quote}]*{quote}", _QUOTED)
-    clean = ~bare.str.contains(f"{quote}|[^{_QUOTED}{delimiter}]{_QUOTED}|{_QUOTED}[^{_QUOTED}{delimiter}]")
-    quoted = (bare.str.count_matches(options.delimiter, literal=True) == width - 1) & clean
-    loose = text.str.replace_all(f"{quote}[^{quote}{delimiter}]*{quote}", "")
-    begins = text.str.contains(f"(?:^|{delimiter}){quote}")
-    unquoted = ~begins & ~loose.str.contains(options.quote, literal=True) & commas
-    return decoded & (quoted | unquoted)
+    if quote is None:
+        return texts.with_columns(sound=decoded & (_fields(text, options) == width))
+    mark, delimiter = re.escape(quote), re.escape(options.delimiter)
+    bare = text.str.replace_all(f"{mark}[^{mark}]*{mark}", _QUOTED)
+    strict = ~bare.str.contains(f"{mark}|[^{_QUOTED}{delimiter}]{_QUOTED}|{_QUOTED}[^{_QUOTED}{delimiter}]")
+    sound = decoded & strict & (_fields(bare, options) == width)
+    found = texts.with_columns(sound=sound, loose=~sound & decoded & text.str.contains(quote, literal=True))
+    if not found["loose"].any():
+        return found.drop("loose")
+    rewritten = [
+        _requoted(text, options, width) if loose else None
+        for text, loose in found.select("text", "loose").iter_rows()
+    ]
+    return (
+        found.with_columns(rewritten=pl.Series(rewritten, dtype=pl.String))
+        .with_columns(
+            sound=pl.col("sound") | pl.col("rewritten").is_not_null(), text=pl.coalesce("rewritten", "text")
+        )
+        .drop("loose", "rewritten")
+    )
+
+
+def _requoted(text: str, options: CsvOptions, width: int) -> str | None:
+    """The record with every field quoted; None when it is no record of ``width`` fields."""
+    assert options.quote is not None
+    lines = io.StringIO(text, newline="")
+    try:
+        rows = list(csv.reader(lines, delimiter=options.delimiter, quotechar=options.quote, strict=True))
+    except csv.Error:
+        return None
+    if len(rows) != 1 or len(rows[0]) != width:
+        return None
+    quote = options.quote
+    return options.delimiter.join(f"{quote}{field.replace(quote, quote * 2)}{quote}" for field in rows[0])
 
 
 def _fields(text: pl.Expr, options: CsvOptions) -> pl.Expr:

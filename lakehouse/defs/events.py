@@ -71,5 +71,7 @@ def table_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
         names.RESCUED: "What the table has no column for, as JSON",
     }
     return dg.TableSchema(
-        columns=[dg.TableColumn(name, str(dtype), description=texts.get(name)) for name, dtype in schema.items()]
+        columns=[
+            dg.TableColumn(name, str(dtype), description=texts.get(name)) for name, dtype in schema.items()
+        ]
     )

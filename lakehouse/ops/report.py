@@ -150,7 +150,9 @@ def _pipeline(
 def _held(lake: Lake, pipelines: Mapping[str, Pipeline]) -> tuple[HeldFile, ...]:
     ledger = Ledger(lake)
     return tuple(
-        HeldFile(name, file.path, file.size_bytes, note) for name in pipelines for file, note in ledger.held(name)
+        HeldFile(name, file.path, file.size_bytes, note)
+        for name in pipelines
+        for file, note in ledger.held(name)
     )
 
 

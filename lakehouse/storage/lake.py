@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse import names, validation
+from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.table import Table
 
@@ -62,8 +64,13 @@ class Lake:
     def tables(self, layer: names.Layer) -> list[str]:
         """Names of the tables of a layer that have at least one version, sorted."""
         if not self.is_remote:
-            folder = Path(self.root, layer)
-            return sorted(path.parent.name for path in folder.glob("*/_delta_log"))
+            # Not a glob: that takes a folder which may not be read for an empty one.
+            with translated(f"list {layer}"):
+                try:
+                    entries = list(os.scandir(Path(self.root, layer)))
+                except FileNotFoundError:
+                    return []
+                return sorted(entry.name for entry in entries if Path(entry.path, "_delta_log").is_dir())
         found = {
             info.path.split("/")[1] for info in self.objects.list(f"{layer}/") if "/_delta_log/" in info.path
         }

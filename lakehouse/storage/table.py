@@ -95,9 +95,9 @@ class Table:
         import deltalake
         from deltalake.exceptions import TableNotFoundError
 
-        if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
-            raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")
         with translated(f"open {self.label} at {self.uri}"):
+            if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
+                raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")
             try:
                 handle = deltalake.DeltaTable(self.uri, version=version, storage_options=self.options or None)
             except TableNotFoundError as error:
@@ -130,9 +130,8 @@ class Table:
         """Commit version 0. Raises ``CommitConflict`` when somebody else has created the table meanwhile."""
         from deltalake.transaction import create_table_with_add_actions
 
-        if not self.objects.is_remote:
-            Path(self.uri).mkdir(parents=True, exist_ok=True)
         with translated(f"create {self.label}"):
+            self._make_folder()
             create_table_with_add_actions(
                 self.uri,
                 delta_schema(schema),
@@ -146,6 +145,10 @@ class Table:
             )
         return self.snapshot(0)
 
+    def _make_folder(self) -> None:
+        if not self.objects.is_remote:
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+
     # -- staging: write or describe data files, without a commit ----------------------------------
 
     @patient
@@ -158,9 +161,8 @@ class Table:
             written.append(f"{prefix}-{args.index_in_partition:05d}.parquet")
             return written[-1]
 
-        if not self.objects.is_remote:
-            Path(self.uri).mkdir(parents=True, exist_ok=True)
         with translated(f"write data files of {self.label}"):
+            self._make_folder()
             delta_ready(frame).sink_parquet(
                 pl.PartitionBy(
                     self.uri,

@@ -46,7 +46,9 @@ def waiting(settings: Settings) -> list[str]:
     return backlog.look(lake, settings, load_pipelines(settings)).unpublished
 
 
-def test_a_backfill_is_checked_and_published_and_shown_in_the_lineage(first_day: Callable[..., Settings]) -> None:
+def test_a_backfill_is_checked_and_published_and_shown_in_the_lineage(
+    first_day: Callable[..., Settings],
+) -> None:
     settings = first_day()
     before, point = miles(settings), current_point(Lake.from_settings(settings))
     use_transform(settings, "farther")
@@ -101,7 +103,9 @@ def test_a_backfill_that_takes_too_much_out_is_held_back_and_a_correct_one_lets_
     assert waiting(settings) == ["flights"]
 
     declaration = Path(settings.pipelines_dir, "nyc", "flights", "defs.yaml")
-    mended = declaration.read_text().replace("tests.defs.corrections.nameless", "tests.defs.corrections.farther")
+    mended = declaration.read_text().replace(
+        "tests.defs.corrections.nameless", "tests.defs.corrections.farther"
+    )
     declaration.write_text(mended)
     again, mended_done = run_backfill(settings, "flights", FIRST_DAY)
 

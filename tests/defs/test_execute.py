@@ -206,7 +206,9 @@ def test_losing_dagsters_home_loses_nothing(first_day: Callable[..., Settings]) 
     assert seen.is_empty
 
 
-def test_a_run_that_is_killed_neither_blocks_the_next_nor_loses_rows(first_day: Callable[..., Settings]) -> None:
+def test_a_run_that_is_killed_neither_blocks_the_next_nor_loses_rows(
+    first_day: Callable[..., Settings],
+) -> None:
     settings = first_day()
     one_more_flight(settings)
     program = (
@@ -231,7 +233,10 @@ def test_a_run_that_is_killed_neither_blocks_the_next_nor_loses_rows(first_day: 
 
     assert outcome.success, outcome.failures
     lake = Lake.from_settings(settings)
-    assert lake.table("silver", "flights").snapshot().num_rows() == lake.table("bronze", "flights").snapshot().num_rows()
+    assert (
+        lake.table("silver", "flights").snapshot().num_rows()
+        == lake.table("bronze", "flights").snapshot().num_rows()
+    )
     assert failures.open_failures(lake) == {}
     with open_instance(settings) as instance:
         assert {run.status.value for run in instance.get_runs()} == {"SUCCESS", "FAILURE"}

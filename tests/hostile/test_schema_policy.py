@@ -119,7 +119,9 @@ def test_the_checks_show_changed_columns_and_held_files_until_they_are_dealt_wit
 
 
 def test_a_value_that_stops_the_transform_is_told_with_the_remedy(tmp_path: Path) -> None:
-    lake = OrdersLake(tmp_path / "lake", transform=lambda raw: raw.with_columns(pl.col("note").cast(pl.Int64)))
+    lake = OrdersLake(
+        tmp_path / "lake", transform=lambda raw: raw.with_columns(pl.col("note").cast(pl.Int64))
+    )
     lake.land("1,10,7,1", "2,20,late,1")
     with pytest.raises(ContractError, match=r"a value stops the transform: .*late") as caught:
         lake.run()
