@@ -103,10 +103,15 @@ class _Judge:
             return lines, lines
         text = pl.col("text")
         quotes = text.str.count_matches(self.options.quote or "\x00", literal=True)
-        whole = judged(lines, self.options, self.width)["sound"]
-        marked = lines.with_columns(
-            whole=whole, quotes=quotes if self.options.quote else pl.lit(0)
-        ).with_columns(run=(pl.col("whole") | pl.col("whole").shift(1, fill_value=True)).cum_sum())
+        counted = quotes if self.options.quote else pl.lit(0, pl.UInt32)
+        sound = judged(lines, self.options, self.width)["sound"]
+        # A loose line with an odd number of quotes may be the middle of a record that spans lines.
+        marked = lines.with_columns(sound=sound, quotes=counted).with_columns(
+            whole=pl.col("sound") & (pl.col("quotes") % 2 == 0)
+        )
+        marked = marked.with_columns(
+            run=(pl.col("whole") | pl.col("whole").shift(1, fill_value=True)).cum_sum()
+        )
         # Within a run of lines that are no records by themselves, an odd number of quotes opens or closes one.
         opened = pl.col("quotes").cum_sum().over("run") - pl.col("quotes")
         marked = marked.with_columns(start=opened % 2 == 0).with_columns(record=pl.col("start").cum_sum())
