@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from lakehouse.errors import CommitConflict, LakehouseError, StorageError, StorageUnavailable
 
@@ -29,6 +31,8 @@ _BUSY = {errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.ESTALE, errno.EINTR, er
 _FROM_A_STORE = re.compile(
     r"object-store error|generic \w+ error|\bHTTP\b|\bIO Error|os error \d", re.IGNORECASE
 )
+_MAKE_ROOM = "free some disk space, then run again: nothing was half-committed"
+_HARDLY_ANYTHING_BYTES = 1 << 20
 _NO_IDEA = "lakehouse doctor"
 _TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _CONFLICT = re.compile(
@@ -52,7 +56,7 @@ def translate(error: BaseException, what: str) -> LakehouseError:
     if isinstance(error, LakehouseError):
         return error
     if (isinstance(error, OSError) and error.errno in _FULL) or _NO_SPACE.search(text):
-        return StorageError(text, hint="free some disk space, then run again: nothing was half-committed")
+        return StorageError(text, hint=_MAKE_ROOM)
     if isinstance(error, PermissionError) or _REFUSED.search(text):
         return StorageError(
             text, hint="check the permissions of the lake's root (lakehouse doctor), then run again"
@@ -68,8 +72,11 @@ def translate(error: BaseException, what: str) -> LakehouseError:
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Run a block of storage calls; whatever they raise comes out as one of our errors."""
+def translated(what: str, folder: Path | None = None) -> Iterator[None]:
+    """Run a block of storage calls; whatever they raise comes out as one of our errors.
+
+    ``folder`` is where the block writes: an error that nobody can read, on a disk that is full, means that.
+    """
     try:
         yield
     except LakehouseError:
@@ -77,7 +84,17 @@ def translated(what: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except Exception as error:
-        raise translate(error, what) from error
+        found = translate(error, what)
+        if found.hint == _NO_IDEA and folder is not None and _is_full(folder):
+            found = StorageError(f"{found.message} (no space left on the disk of {folder})", hint=_MAKE_ROOM)
+        raise found from error
+
+
+def _is_full(folder: Path) -> bool:
+    """True when hardly a file more fits. A writer's last words often hide why it could not end its file."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free < _HARDLY_ANYTHING_BYTES
 
 
 def store_trouble(error: BaseException, what: str) -> LakehouseError | None:

@@ -8,8 +8,10 @@ metadata together. Measured: Polars ``sink_parquet`` plus adoption is 1.4 times 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,7 +22,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse import names
-from lakehouse.errors import StorageError, TableNotFound
+from lakehouse.errors import LakehouseError, StorageError, TableNotFound
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.retry import patient
@@ -51,6 +53,9 @@ class CommitInfo:
     timestamp_utc: datetime
     operation: str
     metadata: dict[str, Any]
+
+
+_COMMIT_FILE = re.compile(r"/\d{20}\.(?:json|checkpoint\S*\.parquet)$")
 
 
 class Table:
@@ -99,17 +104,29 @@ class Table:
             if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
                 raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")
             try:
-                handle = deltalake.DeltaTable(self.uri, version=version, storage_options=self.options or None)
-            except TableNotFoundError as error:
-                # The library says "not found" for "no access" too: only an empty listing means absent.
-                if next(iter(self.objects.list("_delta_log/")), None) is not None:
+                handle = self._open(version)
+            except TableNotFoundError:
+                # The library says "not found" for "no access" too: only a log without a commit means absent.
+                if not self._has_commits():
+                    raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run") from None
+                try:
+                    handle = self._open(version)  # somebody has just created it
+                except TableNotFoundError as error:
                     raise StorageError(f"{self.label} is there, but cannot be read: {error}") from error
-                raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run") from error
             except deltalake.exceptions.DeltaError as error:
                 if version is not None and "version" in str(error).lower():
                     raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
                 raise
         return Snapshot(self, handle)
+
+    def _open(self, version: int | None) -> Any:
+        import deltalake
+
+        return deltalake.DeltaTable(self.uri, version=version, storage_options=self.options or None)
+
+    def _has_commits(self) -> bool:
+        """False for an empty log, and for one in which a crash left nothing but an unfinished first commit."""
+        return any(_COMMIT_FILE.search(info.path) for info in self.objects.list("_delta_log/"))
 
     def snapshot_or_none(self, version: int | None = None) -> Snapshot | None:
         """The snapshot, or None when the table does not exist. Every other failure is raised."""
@@ -130,7 +147,7 @@ class Table:
         """Commit version 0. Raises ``CommitConflict`` when somebody else has created the table meanwhile."""
         from deltalake.transaction import create_table_with_add_actions
 
-        with translated(f"create {self.label}"):
+        with translated(f"create {self.label}", self._folder):
             self._make_folder()
             create_table_with_add_actions(
                 self.uri,
@@ -145,9 +162,24 @@ class Table:
             )
         return self.snapshot(0)
 
+    @property
+    def _folder(self) -> Path | None:
+        return None if self.objects.is_remote else Path(self.uri)
+
     def _make_folder(self) -> None:
-        if not self.objects.is_remote:
-            Path(self.uri).mkdir(parents=True, exist_ok=True)
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _swept(self, written: Sequence[str]) -> Iterator[None]:
+        """Remove the half-written files of a failed staging: on a full disk they would keep it full."""
+        try:
+            yield
+        except Exception:  # whatever it was, it is raised again
+            for name in written:
+                with suppress(LakehouseError):
+                    self.objects.delete(name)
+            raise
 
     # -- staging: write or describe data files, without a commit ----------------------------------
 
@@ -161,7 +193,7 @@ class Table:
             written.append(f"{prefix}-{args.index_in_partition:05d}.parquet")
             return written[-1]
 
-        with translated(f"write data files of {self.label}"):
+        with translated(f"write data files of {self.label}", self._folder), self._swept(written):
             self._make_folder()
             delta_ready(frame).sink_parquet(
                 pl.PartitionBy(
@@ -331,7 +363,7 @@ class Snapshot:
         if overwrite_schema is None:
             sizes = dict(self._files.select("path", "size_bytes").iter_rows())
             actions += [RemoveAction(path, True, now_ms, sizes[path], {}) for path in remove]
-        with translated(f"commit to {self.table.label} after version {self.version}"):
+        with translated(f"commit to {self.table.label} after version {self.version}", self.table._folder):
             self._handle.create_write_transaction(
                 actions,
                 mode="append" if overwrite_schema is None else "overwrite",

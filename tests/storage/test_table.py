@@ -207,3 +207,14 @@ def test_a_commit_knows_its_own_version_when_others_commit_beside_it(
     assert next(mine.commits()).metadata == {"who": "me"}
     assert mine.num_rows() == 3 * FRAME.height
     assert table.snapshot().version == 3
+
+
+def test_a_first_commit_that_a_crash_cut_off_is_no_table(table: Table) -> None:
+    """The half-written log made every later run fail: "is there, but cannot be read"."""
+    log = Path(table.uri, "_delta_log")
+    log.mkdir(parents=True)
+    (log / "00000000000000000000.json#1").write_text('{"commitInfo"')
+    (log / "_commit_0b1c.json.tmp").write_text("")
+    assert table.snapshot_or_none() is None
+    create(table)
+    assert table.snapshot().version == 0
