@@ -37,7 +37,7 @@ from lakehouse.silver.scope import Period, days_column, find_scope, identity
 from lakehouse.silver.shape import fit_schema, missing_columns
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite, rewrite
-from lakehouse.storage import Lake, Snapshot
+from lakehouse.storage import Lake, Snapshot, engine_translated
 
 STAGE: names.Layer = "silver"
 _ATTEMPTS = 20
@@ -130,7 +130,8 @@ def backfill(
         try:
             if apply and lake.table("quarantine", pipeline.name).exists():
                 healed += heal(lake, settings, pipeline, run_id=run_id).healed
-            with _Work(lake, settings, pipeline, period, run_id) as work:
+            what = f"backfill of silver.{pipeline.name}, {period}"
+            with engine_translated(what), _Work(lake, settings, pipeline, period, run_id) as work:
                 return replace(work.run(actor, apply=apply), healed=healed)
         except CommitConflict:
             if attempt == _ATTEMPTS - 1:

@@ -195,3 +195,16 @@ class Bench:
     def files(self) -> list[str]:
         """Every file below the lake's root, to prove that nothing was written."""
         return sorted(str(path) for path in Path(self.settings.root).rglob("*") if path.is_file())
+
+
+ROWS_A = ("1,2024-01-01,10", "2,2024-01-02,20", "3,2024-01-02,-5", "4,2024-01-03,40")
+ROWS_B = ("5,2024-01-02,60", "1,2024-01-01,11", "6,2024-01-03,-7")
+
+
+def filled(bench: Bench) -> Bench:
+    """Two batches over three days, one row refused on the second day and one on the third."""
+    bench.land("a.csv", *ROWS_A)
+    bench.take()
+    bench.land("b.csv", *ROWS_B)
+    bench.take()
+    return bench
