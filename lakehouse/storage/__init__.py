@@ -1,5 +1,6 @@
 """The only door to Delta tables and to objects: nothing else in the project imports a storage library."""
 
+from lakehouse.storage.commits import CommitInfo, StagedFile
 from lakehouse.storage.duck import (
     connect_duckdb,
     duckdb_source,
@@ -11,7 +12,7 @@ from lakehouse.storage.duck import (
 from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
 from lakehouse.storage.objects import ObjectInfo, Objects
-from lakehouse.storage.table import CommitInfo, Snapshot, StagedFile, Table
+from lakehouse.storage.table import Snapshot, Table
 
 __all__ = [
     "CommitInfo",

@@ -12,7 +12,6 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
@@ -22,38 +21,20 @@ from typing import Any
 import polars as pl
 
 from lakehouse import names
-from lakehouse.errors import LakehouseError, StorageError, TableNotFound
+from lakehouse.errors import CommitConflict, LakehouseError, StorageError, TableNotFound
+from lakehouse.storage.commits import (
+    CommitInfo,
+    StagedFile,
+    add_action,
+    commit_info,
+    first_commit,
+    properties,
+)
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.retry import patient
 from lakehouse.storage.schema import delta_ready, delta_schema
 from lakehouse.storage.stats import footer_stats
-
-#: Contended commits on object stores exceed the library's 15 retries about once in 290 (measured).
-MAX_COMMIT_RETRIES = 100
-#: The log outlives every restore point that an installation normally keeps.
-CONFIGURATION = {"delta.logRetentionDuration": "interval 90 days", "delta.checkpointInterval": "50"}
-
-
-@dataclass(frozen=True)
-class StagedFile:
-    """A Parquet file in a table's folder that no commit names yet."""
-
-    path: str
-    size_bytes: int
-    num_records: int
-    stats_json: str
-
-
-@dataclass(frozen=True)
-class CommitInfo:
-    """One commit of a table's history. ``metadata`` is the document that our commits carry, else empty."""
-
-    version: int
-    timestamp_utc: datetime
-    operation: str
-    metadata: dict[str, Any]
-
 
 _COMMIT_FILE = re.compile(r"/\d{20}\.(?:json|checkpoint\S*\.parquet)$")
 
@@ -144,22 +125,23 @@ class Table:
         metadata: Mapping[str, Any] | None = None,
         description: str | None = None,
     ) -> Snapshot:
-        """Commit version 0. Raises ``CommitConflict`` when somebody else has created the table meanwhile."""
-        from deltalake.transaction import create_table_with_add_actions
+        """Commit version 0. Raises ``CommitConflict`` when somebody else has created the table meanwhile.
 
+        The library writes the commit into an empty folder, and one conditional write makes it this table's. On its
+        own the library turns a lost race into a second commit, with the same rows again (measured: 2 of 40 races
+        of four processes, deltalake 1.6.6).
+        """
+        first = f"_delta_log/{0:020d}.json"
         with translated(f"create {self.label}", self._folder):
+            commit = first_commit(self.uri, self.name, schema, add, txns or {}, metadata or {}, description)
             self._make_folder()
-            create_table_with_add_actions(
-                self.uri,
-                delta_schema(schema),
-                [_add_action(file) for file in add],
-                mode="error",
-                name=self.name,
-                description=description,
-                configuration=CONFIGURATION,
-                storage_options=self.options or None,
-                commit_properties=_properties(txns or {}, metadata or {}),
-            )
+            taken = self._has_commits() or not self.objects.put_if_absent(first, commit)
+            # The answer to a successful write may be lost, and the repeated one is then refused.
+            if taken and self.objects.read(first) != commit:
+                raise CommitConflict(
+                    f"{self.label}: somebody else has just created it",
+                    hint="another run was faster; run again, what is done is skipped",
+                )
         return self.snapshot(0)
 
     @property
@@ -312,7 +294,7 @@ class Snapshot:
             raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
             if raw is None:
                 return
-            yield _commit_info(version, raw)
+            yield commit_info(version, raw)
 
     def history(self, limit: int | None = None) -> list[CommitInfo]:
         """The newest ``limit`` commits up to this version, the newest first."""
@@ -359,7 +341,7 @@ class Snapshot:
 
         before, mark = self.version, uuid.uuid4().hex
         now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        actions: list[Any] = [_add_action(file) for file in add]
+        actions: list[Any] = [add_action(file) for file in add]
         if overwrite_schema is None:
             sizes = dict(self._files.select("path", "size_bytes").iter_rows())
             actions += [RemoveAction(path, True, now_ms, sizes[path], {}) for path in remove]
@@ -368,7 +350,7 @@ class Snapshot:
                 actions,
                 mode="append" if overwrite_schema is None else "overwrite",
                 schema=self._handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
-                commit_properties=_properties(txns or {}, metadata or {}, mark),
+                commit_properties=properties(txns or {}, metadata or {}, mark),
             )
             self._handle.update_incremental()
             if self._handle.version() != before + 1:
@@ -385,39 +367,3 @@ class Snapshot:
             if raw is not None and mark.encode() in raw:
                 return version
         raise StorageError(f"{self.table.label}: the commit after version {before} is not found in the log")
-
-
-def _add_action(file: StagedFile) -> Any:
-    from deltalake.transaction import AddAction
-
-    return AddAction(
-        path=file.path,
-        size=file.size_bytes,
-        partition_values={},
-        modification_time=int(datetime.now(UTC).timestamp() * 1000),
-        data_change=True,
-        stats=file.stats_json,
-    )
-
-
-def _properties(txns: Mapping[str, int], metadata: Mapping[str, Any], mark: str = "") -> Any:
-    import deltalake
-
-    return deltalake.CommitProperties(
-        custom_metadata={names.COMMIT_KEY: json.dumps(metadata, default=str), "lakehouseCommit": mark},
-        max_commit_retries=MAX_COMMIT_RETRIES,
-        app_transactions=[deltalake.Transaction(app_id, version) for app_id, version in txns.items()],
-    )
-
-
-def _commit_info(version: int, raw: bytes) -> CommitInfo:
-    entry: Mapping[str, Any] = next(
-        (json.loads(line)["commitInfo"] for line in raw.splitlines() if b'"commitInfo"' in line[:20]), {}
-    )
-    document = entry.get(names.COMMIT_KEY)
-    return CommitInfo(
-        version=version,
-        timestamp_utc=datetime.fromtimestamp(int(entry.get("timestamp", 0)) / 1000, tz=UTC),
-        operation=str(entry.get("operation", "")),
-        metadata=json.loads(document) if isinstance(document, str) else {},
-    )

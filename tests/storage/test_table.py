@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import polars as pl
 import pytest
 
 from lakehouse.errors import CommitConflict, StorageError, TableNotFound
-from lakehouse.storage import Lake, Table, duckdb_source
+from lakehouse.storage import Lake, StagedFile, Table, duckdb_source
 
 FRAME = pl.DataFrame({"id": [1, 2, 3], "name": ["a", "b", None]})
 
@@ -218,3 +220,21 @@ def test_a_first_commit_that_a_crash_cut_off_is_no_table(table: Table) -> None:
     assert table.snapshot_or_none() is None
     create(table)
     assert table.snapshot().version == 0
+
+
+def test_of_many_who_create_a_table_at_once_one_wins(table: Table) -> None:
+    """The library made a second commit of a lost race: both sets of rows were in the table."""
+    staged = [table.stage(FRAME.lazy()) for _ in range(6)]
+    start = threading.Barrier(6)
+
+    def race(files: list[StagedFile]) -> bool:
+        start.wait(10)
+        try:
+            table.create(FRAME.schema, add=files, txns={"silver/things": 1})
+        except CommitConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(race, staged)) == 1
+    assert (table.snapshot().version, table.snapshot().num_rows()) == (0, FRAME.height)
