@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 .PHONY: help setup demo demo-live up run test test-fast lint types format lock clean s3rver
 
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv and install what requirements.txt locks
 
@@ -42,13 +42,20 @@ run: setup ## Take whatever has arrived through bronze, silver and gold
 	@$(BIN)/lakehouse run
 
 # A store that must be refused, for one test. Without Node.js or its registry that test is skipped, and says so.
-s3rver: .make/s3rver/.installed
+s3rver: .make/s3rver/.installed ## Fetch the store that ignores conditional writes (a negative control of the tests)
 .make/s3rver/.installed: tests/s3rver/package.json tests/s3rver/package-lock.json
 	@mkdir -p $(@D) && cp $^ $(@D)/
 	@if command -v npm >/dev/null && (cd $(@D) && npm ci --silent --no-audit --no-fund --ignore-scripts); then touch $@; \
 	  else echo "no npm packages: the test of a store that ignores conditional writes will be skipped" >&2; fi
 
-test: setup s3rver ## Every test
+# Older DuckDB releases, each in a folder of its own, that must open the catalog too.
+OTHER_DUCKDB := $(patsubst tests/gold/duckdb-%.txt,.make/other-duckdb/%/.installed,$(wildcard tests/gold/duckdb-*.txt))
+
+.make/other-duckdb/%/.installed: tests/gold/duckdb-%.txt | setup
+	@$(PY) -m pip install -qq --disable-pip-version-check --require-hashes --no-deps --upgrade --target $(@D) -r $<
+	@touch $@
+
+test: setup s3rver $(OTHER_DUCKDB) ## Every test
 	@$(PY) -m pytest -n 2 --dist loadfile
 
 test-fast: setup ## The tests that take under a minute together
