@@ -28,14 +28,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> lab.Lab:
     return lab.Lab(tmp_path, store.root(tmp_path.name), store.options)
 
 
-def _undisturbed(place: lab.Lab) -> dict[str, Any]:
+def _undisturbed(place: lab.Lab, *, same_batches: bool = True) -> dict[str, Any]:
     """What the lake must hold in the end, from one process on a local disk; the landing folder stays as it is."""
     alone = lab.Lab(place.folder, str(place.folder / "undisturbed"), {})
     alone.write_project()
     for delivery in lab.DELIVERIES:
         lab.arrive(alone, delivery)
         lab.run(alone, delivery)
-    found = inventory.take(alone)
+    found = inventory.take(alone, same_batches=same_batches)
     for folder in [*alone.local_state, alone.landing]:
         shutil.rmtree(folder)
     return found
@@ -65,10 +65,11 @@ def test_of_four_processes_on_the_same_pipelines_one_wins_each_batch(place: lab.
 
 
 def test_whole_runs_at_once_publish_one_consistent_point(place: lab.Lab) -> None:
-    expected = _undisturbed(place)
+    expected = _undisturbed(place, same_batches=False)
     reports = _all_deliveries(place, lambda delivery: [{"delivery": delivery, "gold": True}] * 3)
     assert {report.error for report in reports} <= _BEATEN, reports
-    assert inventory.differences(expected, inventory.take(place)) == []
+    # A run that was beaten may leave its batch to the next one, whose commit then takes two: same rows, other cuts.
+    assert inventory.differences(expected, inventory.take(place, same_batches=False)) == []
 
 
 def test_different_pipelines_at_once_share_the_ledger(place: lab.Lab) -> None:
