@@ -366,4 +366,7 @@ class Snapshot:
             raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
             if raw is not None and mark.encode() in raw:
                 return version
-        raise StorageError(f"{self.table.label}: the commit after version {before} is not found in the log")
+        raise StorageError(
+            f"{self.table.label}: the commit after version {before} is not in the log: another writer overwrote it",
+            hint="lakehouse doctor (the store must refuse to create an object that is there)",
+        )

@@ -51,7 +51,7 @@ def at_once(the_lab: lab.Lab, orders: Sequence[dict[str, Any]], *, timeout_s: fl
     reports = []
     for process in processes:
         out, err = process.communicate(timeout=timeout_s)
-        assert process.returncode == 0, err[-4000:]
+        assert process.returncode == 0, f"ended with {process.returncode}: {err[-4000:]}"
         reports.append(Report(**json.loads(out.splitlines()[-1])))
     return reports
 
