@@ -12,8 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,8 +94,12 @@ def seaweedfs(folder: Path) -> Iterator[Store]:
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.telemetry=false",
+        f"-bucket={BUCKET}",
     ]
-    with _server(command, folder, _options(s3, "key", "secret-of-the-test")) as store:
+    options = _options(s3, "key", "secret-of-the-test")
+    # Without an identity it lets everybody in, whatever the signature.
+    identity = {name: options[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    with _server(command, folder, options, identity) as store:
         yield store
 
 
@@ -109,19 +111,22 @@ def s3rver(folder: Path) -> Iterator[Store]:
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     command = [str(_S3RVER), "-d", str(folder / "data"), "-a", "127.0.0.1", "-p", str(port), "--silent"]
+    command += ["--configure-bucket", BUCKET]
     with _server(command, folder, _options(port, "S3RVER", "S3RVER")) as store:
         yield store
 
 
 @contextmanager
-def _server(command: list[str], folder: Path, options: dict[str, str]) -> Iterator[Store]:
+def _server(
+    command: list[str], folder: Path, options: dict[str, str], variables: dict[str, str] | None = None
+) -> Iterator[Store]:
     (folder / "data").mkdir(exist_ok=True)
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
             command,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            env={"PATH": os.environ["PATH"], "HOME": str(folder), **(variables or {})},
         )
     try:
         _wait_until_writable(options, folder / "log")
@@ -138,12 +143,9 @@ def _wait_until_writable(options: dict[str, str], log: Path) -> None:
     """Poll with a PUT: a server that answers a GET may not take one yet."""
     deadline = time.monotonic() + _START_S
     while True:
-        bucket = urllib.request.Request(f"{options['AWS_ENDPOINT_URL']}/{BUCKET}", method="PUT")
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(bucket, timeout=2).close()
-            with contextlib.suppress(Exception):  # whatever it is that is not ready yet
-                Objects(f"s3://{BUCKET}/ready", options).write("probe", b"x")
-                return
+        with contextlib.suppress(Exception):  # whatever it is that is not ready yet
+            Objects(f"s3://{BUCKET}/ready", options).write("probe", b"x")
+            return
         if time.monotonic() > deadline:
             raise RuntimeError(f"the server did not get ready in {_START_S:.0f} s: {log.read_text()[-2000:]}")
         time.sleep(0.3)

