@@ -18,7 +18,7 @@ from lakehouse.connectors import Batch, SourceFile, connector_for
 from lakehouse.errors import CommitConflict, LakehouseError
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
-from lakehouse.storage import Lake, Snapshot
+from lakehouse.storage import CommitInfo, Lake, Snapshot
 
 _UTC = pl.Datetime("us", "UTC")
 _FILE = pl.Struct(
@@ -291,17 +291,24 @@ def _committed_since(
         document = commit.metadata
         if document.get("stage") != layer or not document.get("batches"):
             continue
-        rows.append(
-            {
-                "source": source,
-                "batch_id": document["batches"][-1],
-                "stage": layer,
-                "recorded_at_utc": commit.timestamp_utc,
-                "run_id": document.get("run_id", ""),
-                "files": [],
-                **{name: document.get(name) for name in COUNTS},
-                "seconds": document.get("seconds"),
-                "table_version": commit.version,
-            }
-        )
+        rows += _rows_of_commit(source, layer, commit)
     return rows, table.version + 1
+
+
+def _rows_of_commit(source: str, layer: names.Layer, commit: CommitInfo) -> list[dict[str, Any]]:
+    """One row per batch of the commit; what only the commit has as a whole stands with its last batch."""
+    document = commit.metadata
+    whole = {
+        "source": source,
+        "batch_id": document["batches"][-1],
+        "stage": layer,
+        "recorded_at_utc": commit.timestamp_utc,
+        "run_id": document.get("run_id", ""),
+        "files": [],
+        **{name: document.get(name) for name in COUNTS},
+        "seconds": document.get("seconds"),
+        "table_version": commit.version,
+    }
+    parts = document.get("per_batch") or [{}]
+    of_whole = {"rescued": None, "bytes_written": None, "seconds": None}
+    return [{**whole, **of_whole, **part} for part in parts[:-1]] + [{**whole, **parts[-1]}]

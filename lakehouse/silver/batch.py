@@ -50,9 +50,9 @@ def merge_batch(
     none = pl.DataFrame(schema={name: schema[name] for name in key})
     if pipeline.spec.silver.mode == "append" and not key:
         staged = table.stage(changes.select(*schema))
-        count = sum(file.num_records for file in staged)
-        return merge.Merged(pl.DataFrame(), none, count), Rewrite(staged, [])
-    total = merge.Merged(pl.DataFrame(), none, 0)
+        tally = merge.Tally(accepted=merge.by_batch(table.read_staged(staged, [names.BATCH_ID])))
+        return merge.Merged(pl.DataFrame(), none, tally), Rewrite(staged, [])
+    total = merge.Merged(pl.DataFrame(), none)
     pieces: list[pl.DataFrame | pl.LazyFrame] = []
     for merged in merged_slices(pipeline, snapshot, changes, rows, order, spool):
         output = merged.rows.select(*schema).sort(key)

@@ -59,7 +59,7 @@ def differences(
     ident = identity(pipeline)
     schema = table_schema(pipeline)
     nothing = scope.keys.clear()
-    found = Difference(nothing, merge.Merged(pl.DataFrame(), nothing, 0))
+    found = Difference(nothing, merge.Merged(pl.DataFrame(), nothing))
     remade = [nothing]
     for part in _remade(lake, pipeline, accepted, rows, spool) if rows else ():
         new = part.rows.select(*schema)
@@ -70,9 +70,7 @@ def differences(
         output = new.join(keys, on=ident, how="semi").sort(ident)
         if output.height:
             found.pieces.append(spool.park(output) if rows > part.changes else output)
-        found.merged = found.merged.plus(merge.Merged(
-            pl.DataFrame(), nothing, part.accepted, part.deduplicated, part.superseded, part.late
-        ))  # fmt: skip
+        found.merged = found.merged.plus(merge.Merged(pl.DataFrame(), nothing, part.tally))
     gone = scope.keys.join(pl.concat(remade), on=ident, how="anti")
     if gone.height:
         known = (
@@ -93,7 +91,7 @@ def _remade(
         yield from merged_slices(pipeline, None, changes, rows, order, spool)
         return
     for part in spool.slices(changes, rows, identity(pipeline)):
-        yield merge.Merged(part, part.clear(), part.height)
+        yield merge.Merged(part, part.clear(), merge.Tally(accepted=merge.by_batch(part)))
 
 
 def _present(

@@ -5,8 +5,9 @@ Each accounts for every change exactly once: ``changes = accepted + deduplicated
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -21,15 +22,50 @@ _CONTENT = "__content"
 
 
 @dataclass(frozen=True)
+class Tally:
+    """Rows per batch under each heading."""
+
+    accepted: Counter[int] = field(default_factory=Counter)
+    deduplicated: Counter[int] = field(default_factory=Counter)
+    superseded: Counter[int] = field(default_factory=Counter)
+    late: Counter[int] = field(default_factory=Counter)
+
+    def plus(self, other: Tally) -> Tally:
+        return Tally(
+            self.accepted + other.accepted, self.deduplicated + other.deduplicated,
+            self.superseded + other.superseded, self.late + other.late,
+        )  # fmt: skip
+
+
+def by_batch(rows: pl.DataFrame | pl.Series) -> Counter[int]:
+    """Rows (or the batch numbers of rows) counted by batch."""
+    numbers = rows if isinstance(rows, pl.Series) else rows[names.BATCH_ID]
+    return Counter(dict(numbers.value_counts().iter_rows()))
+
+
+@dataclass(frozen=True)
 class Merged:
     """``rows`` are to be written; existing rows whose key is in ``replaced`` are to be removed."""
 
     rows: pl.DataFrame
     replaced: pl.DataFrame
-    accepted: int
-    deduplicated: int = 0
-    superseded: int = 0
-    late: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def accepted(self) -> int:
+        return self.tally.accepted.total()
+
+    @property
+    def deduplicated(self) -> int:
+        return self.tally.deduplicated.total()
+
+    @property
+    def superseded(self) -> int:
+        return self.tally.superseded.total()
+
+    @property
+    def late(self) -> int:
+        return self.tally.late.total()
 
     @property
     def changes(self) -> int:
@@ -39,10 +75,8 @@ class Merged:
     def plus(self, other: Merged) -> Merged:
         """Both counts and both sets of replaced keys, without the rows."""
         return Merged(
-            pl.DataFrame(), pl.concat([self.replaced, other.replaced]),
-            self.accepted + other.accepted, self.deduplicated + other.deduplicated,
-            self.superseded + other.superseded, self.late + other.late,
-        )  # fmt: skip
+            pl.DataFrame(), pl.concat([self.replaced, other.replaced]), self.tally.plus(other.tally)
+        )
 
 
 def merge_append(changes: pl.DataFrame, existing_keys: pl.DataFrame, key: Sequence[str]) -> Merged:
@@ -52,8 +86,7 @@ def merge_append(changes: pl.DataFrame, existing_keys: pl.DataFrame, key: Sequen
     return Merged(
         rows=fresh.drop(FILE_ORDER),
         replaced=existing_keys.clear(),
-        accepted=fresh.height,
-        deduplicated=changes.height - fresh.height,
+        tally=Tally(accepted=by_batch(fresh), deduplicated=by_batch(changes) - by_batch(fresh)),
     )
 
 
@@ -70,7 +103,6 @@ def merge_upsert(
     change of a key beside a newer one in the same batch; *late* a change older than what the table has
     (by arrival only where ``existing`` says how its rows arrived).
     """
-    everything = changes.height
     distinct = changes.sort(ARRIVAL_ORDER).unique([*key, *content], keep="last", maintain_order=True)
     if sequence_by:
         order = [*sequence_by, _CONTENT]
@@ -78,7 +110,6 @@ def merge_upsert(
     else:
         order = list(ARRIVAL_ORDER)
     newest = distinct.sort(order, nulls_last=False).unique(key, keep="last", maintain_order=True)
-    superseded = distinct.height - newest.height
     by_arrival = not sequence_by and set(ARRIVAL_ORDER) <= set(existing.columns)
     compared = dict.fromkeys([*content, *(ARRIVAL_ORDER if by_arrival else ())])
     before = existing.select([*key, *(pl.col(c).alias(f"__old_{c}") for c in compared)])
@@ -93,15 +124,16 @@ def merge_upsert(
         late = known & ~same & _arrived_before()
     judged = pairs.with_columns(__same=same, __late=late)
     taken = judged.filter(~pl.col("__same") & ~pl.col("__late"))
-    late_count = int(judged["__late"].sum())
     rows = taken.select(name for name in changes.columns if name != FILE_ORDER)
     return Merged(
         rows=rows,
         replaced=taken.filter(known).select(key),
-        accepted=rows.height,
-        deduplicated=everything - distinct.height + int(judged["__same"].sum()),
-        superseded=superseded,
-        late=late_count,
+        tally=Tally(
+            accepted=by_batch(rows),
+            deduplicated=by_batch(changes) - by_batch(distinct) + by_batch(judged.filter("__same")),
+            superseded=by_batch(distinct) - by_batch(newest),
+            late=by_batch(judged.filter("__late")),
+        ),
     )
 
 
@@ -159,13 +191,13 @@ def merge_history(
         [*key, SEQUENCE], keep="last", maintain_order=True
     )
     # A loser that an earlier batch had brought is not counted again.
-    superseded = int(distinct[_IS_NEW].sum()) - int(winners[_IS_NEW].sum())
+    superseded = by_batch(distinct.filter(_IS_NEW)) - by_batch(winners.filter(_IS_NEW))
     begins = pl.any_horizontal(
         *(pl.col(c).ne_missing(pl.col(c).shift(1).over(key)) for c in content),
         pl.int_range(pl.len()).over(key) == 0,
     )
     runs = winners.with_columns(begins.alias("__begins"))
-    accepted = int(runs.select((pl.col("__begins") & pl.col(_IS_NEW)).sum()).item())
+    accepted = by_batch(runs.filter(pl.col("__begins") & pl.col(_IS_NEW)))
     runs = runs.with_columns(pl.col("__begins").cum_sum().alias("__run"))
     versions = runs.group_by("__run", maintain_order=True).agg(
         *(pl.col(name).first() for name in columns if name != SEQUENCE),
@@ -180,7 +212,9 @@ def merge_history(
     return Merged(
         rows=versions.drop("__run"),
         replaced=existing.select(key).unique(),
-        accepted=accepted,
-        deduplicated=changes.height - accepted - superseded,
-        superseded=superseded,
+        tally=Tally(
+            accepted=accepted,
+            deduplicated=by_batch(changes) - accepted - superseded,
+            superseded=superseded,
+        ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,9 +14,10 @@ from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import CommitConflict, ConservationError
 from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
-from lakehouse.results import StageResult
+from lakehouse.results import BatchCounts, StageResult
 from lakehouse.settings import Settings
 from lakehouse.silver.batch import bronze_rows, file_order, merge_batch
+from lakehouse.silver.merge import Tally, by_batch
 from lakehouse.silver.prepare import KEPT_LINEAGE, RAW, prepare, with_raw
 from lakehouse.silver.shape import fit_schema, table_schema
 from lakehouse.silver.spool import Spool
@@ -113,7 +115,8 @@ class _Work:
         started = time.monotonic()
         snapshot = fit_schema(self.snapshot, self.pipeline) if self.snapshot else None
         source = bronze_rows(self.bronze, range(self.first, self.last + 1))
-        rows_in = int(source.select(pl.len()).collect(engine="streaming").item())
+        came = by_batch(source.select(names.BATCH_ID).collect(engine="streaming"))
+        rows_in = came.total()
         prepared = self.spool.materialize(prepare(source, self.pipeline), rows_in)
         counts = self.contract.count(prepared)
         accepted, rejected = self.contract.split(prepared, counts)
@@ -123,7 +126,7 @@ class _Work:
             self.table,
             snapshot,
             accepted,
-            counts.rows - quarantined,
+            counts.rows - quarantined.total(),
             file_order(self.planned),
             self.spool,
         )
@@ -134,37 +137,53 @@ class _Work:
             batches=tuple(range(self.first, self.last + 1)),
             rows_in=rows_in,
             accepted=merged.accepted, deduplicated=merged.deduplicated, superseded=merged.superseded,
-            late=merged.late, quarantined=quarantined,
+            late=merged.late, quarantined=quarantined.total(),
             bytes_in=sum(batch.size_bytes for batch in self.planned),
             bytes_written=sum(file.size_bytes for file in written.add),
             seconds=time.monotonic() - started, watermark_utc=self._watermark(),
             broken_rules={n: c for n, c in counts.violations.items() if on_failure[n] != "warn"},
             warned_rules={n: c for n, c in counts.violations.items() if on_failure[n] == "warn"},
+            per_batch=self._per_batch(came, merged.tally, quarantined),
             run_id=self.run_id,
         )  # fmt: skip
         result.check_conservation()
         return replace(result, version=self._commit(snapshot, written, result))
+
+    def _per_batch(
+        self, came: Counter[int], tally: Tally, quarantined: Counter[int]
+    ) -> tuple[BatchCounts, ...]:
+        """The counts of each batch, where the commit has several."""
+        if self.first == self.last:
+            return ()
+        sizes = {batch.batch_id: batch.size_bytes for batch in self.planned}
+        return tuple(
+            BatchCounts(
+                number, came[number], tally.accepted[number], tally.deduplicated[number],
+                tally.superseded[number], tally.late[number], quarantined[number], sizes.get(number, 0),
+            )
+            for number in range(self.first, self.last + 1)
+        )  # fmt: skip
 
     def _watermark(self) -> datetime | None:
         return max((batch.newest_arrival_utc for batch in self.planned), default=None)
 
     def _quarantine(
         self, source: pl.LazyFrame, accepted: pl.LazyFrame, rejected: pl.LazyFrame | None
-    ) -> tuple[pl.LazyFrame, int]:
+    ) -> tuple[pl.LazyFrame, Counter[int]]:
         """Commit the refused rows as bronze has them, found again by batch, file and row.
 
-        Returns the accepted rows and the number of refused ones. Rows of these batches that a lost run had
+        Returns the accepted rows and the number of refused ones by batch. Rows of these batches that a lost run had
         refused under another contract stay refused: a replay can release them.
         """
         where = list(KEPT_LINEAGE)
         known = quarantine.half_done(
             self.lake, self.pipeline.name, stage=STAGE, batches=(self.first, self.last)
         )
-        refused = 0
+        refused: Counter[int] = Counter()
         if known is not None:
             accepted = accepted.join(known.lazy(), on=where, how="anti")
             rejected = None if rejected is None else rejected.join(known.lazy(), on=where, how="anti")
-            refused = known.height
+            refused = by_batch(known)
         if rejected is None:
             return accepted, refused
         broken = rejected.select(*where, BROKEN_RULES).collect(engine="streaming")
@@ -180,7 +199,7 @@ class _Work:
                 self.lake, self.pipeline.name, found.select(*where, BROKEN_RULES, RAW),
                 stage=STAGE, batch_id=self.last, contract_hash=self.contract.hash, run_id=self.run_id,
             )  # fmt: skip
-        return accepted, refused + broken.height
+        return accepted, refused + by_batch(broken)
 
     def _commit(self, snapshot: Snapshot | None, written: Rewrite, result: StageResult) -> int:
         txns = {names.app_id(STAGE, self.pipeline.name): self.last}

@@ -240,18 +240,20 @@ class _Merging:
     def prepare(self) -> tuple[Snapshot, merge.Merged, Rewrite]:
         """Stage the files of the commit, and hold the version that they follow."""
         snapshot = fit_schema(self.table.snapshot(), self.pipeline)
-        rows, there = self.judged.accepted, 0
+        rows, there = self.judged.accepted, merge.by_batch(self.judged.release.clear())
         if self.pipeline.spec.silver.mode == "append" and not self.pipeline.contract.key:
             # Without a key nothing else would notice a row that is there already.
             batches = self.judged.release[names.BATCH_ID].unique().to_list()
             known = bronze_rows(snapshot, batches).select(WHERE)
             rows = rows.join(known, on=WHERE, how="anti")
-            there = self.judged.release.join(known.collect(engine="streaming"), on=WHERE, how="semi").height
-        height = self.judged.release.height - there
+            there = merge.by_batch(
+                self.judged.release.join(known.collect(engine="streaming"), on=WHERE, how="semi")
+            )
+        height = self.judged.release.height - there.total()
         merged, written = merge_batch(
             self.pipeline, self.table, snapshot, rows, height, file_order(self.batches), self.spool
         )
-        merged = replace(merged, deduplicated=merged.deduplicated + there)
+        merged = replace(merged, tally=merged.tally.plus(merge.Tally(deduplicated=there)))
         return snapshot, merged, written
 
     def commit(self, action_id: int, prepared: tuple[Snapshot, merge.Merged, Rewrite]) -> StageResult | None:

@@ -193,6 +193,15 @@ class Table:
         staged = self.adopt(written)
         return [file for file in staged if file.num_records > 0]
 
+    def read_staged(self, staged: Sequence[StagedFile], columns: Sequence[str]) -> pl.DataFrame:
+        """Some columns of files that no commit names yet."""
+        if not staged:
+            return pl.DataFrame(schema=dict.fromkeys(columns, pl.Null()))
+        with translated(f"read staged files of {self.label}"):
+            uris = [f"{self.uri.rstrip('/')}/{file.path}" for file in staged]
+            frame = pl.scan_parquet(uris, glob=False, storage_options=self.options or None)
+            return frame.select(columns).collect(engine="streaming")
+
     def adopt(self, paths: Iterable[str]) -> list[StagedFile]:
         """Describe Parquet files that already lie in the table's folder: size, rows and statistics."""
         return [self._adopt_one(path.removeprefix(self.uri).lstrip("/")) for path in paths]

@@ -113,7 +113,7 @@ def accounted(merged: Merged, changes: pl.DataFrame) -> bool:
     return merged.accepted + merged.deduplicated + merged.superseded + merged.late == changes.height
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(events, st.integers(0, 10_000))
 def test_upsert_gives_the_reference_table(all_events: list[Event], seed: int) -> None:
     columns = ["id", "seq", "value", IS_DELETED, "_batch_id", "_source_file", "_source_row"]
@@ -128,7 +128,7 @@ def test_upsert_gives_the_reference_table(all_events: list[Event], seed: int) ->
     assert table.height == len(got)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(events, st.integers(0, 10_000))
 def test_history_gives_the_reference_table(all_events: list[Event], seed: int) -> None:
     columns = ["id", "value", IS_DELETED, "_batch_id", "_source_file", "_source_row"]

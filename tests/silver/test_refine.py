@@ -8,7 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from lakehouse import ledger
+from lakehouse.bronze import ingest
 from lakehouse.errors import ConservationError, ContractError
+from lakehouse.ops.reconcile import reconcile
 from lakehouse.silver import refine
 from tests.lakes import OrdersLake
 
@@ -165,3 +168,26 @@ def test_refused_rows_of_a_lost_commit_are_not_kept_twice(
     result = bench.arrive("3,-1,bad too,")
     assert (result.rows_in, result.quarantined) == (2, 2)
     assert len(bench.refused()) == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("append", {}), ("upsert", {"sequence_by": "seq"})],
+)
+def test_the_ledger_accounts_for_every_batch_of_a_commit_of_several(
+    tmp_path: Path, mode: str, options: dict[str, Any]
+) -> None:
+    bench = OrdersLake(tmp_path / "lake", mode, **options)
+    bench.arrive("1,1,a,5")
+    for lines in (("1,1,a,5", "2,1,b,1"), ("1,-1,bad,9", "3,1,c,1", "3,1,c,1")):
+        bench.land(*lines)
+        ingest(bench.lake, bench.settings, bench.pipeline)
+    result = refine(bench.lake, bench.settings, bench.pipeline)
+    assert result.batches == (2, 3)
+    ledger.sync(bench.lake, [bench.pipeline])
+    rows = (
+        bench.lake.table("ops", "batches").snapshot().scan().filter(stage="silver").sort("batch_id").collect()
+    )
+    counts = rows.select("batch_id", "rows_in", "accepted", "deduplicated", "quarantined").rows()
+    assert counts == [(1, 1, 1, 0, 0), (2, 2, 1, 1, 0), (3, 3, 1, 1, 1)]
+    assert all(count.ok for count in reconcile(bench.lake, bench.settings, {"orders": bench.pipeline}))
