@@ -83,6 +83,7 @@ def _array_to_lines(file: LocalFile, spool: Path) -> Path:
     target = spool / f"{uuid.uuid4().hex}.jsonl"
     compression = {"gzip": "gzip", "zstd": "zstd", None: "uncompressed"}[file.compression()]
     with duckdb.connect(config={"threads": "1"}) as connection, open(target, "w", encoding="utf-8") as sink:
+        connection.execute("SET enable_progress_bar = false")
         reader = connection.execute(
             "SELECT CAST(json_extract(json, '$') AS VARCHAR) AS line FROM read_json_objects(?, format = 'array', "
             "compression = ?, maximum_object_size = ?)",

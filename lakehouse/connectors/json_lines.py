@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.connectors.encoding import MARK, decode, printable
+from lakehouse.connectors.json_template import match
 from lakehouse.connectors.local import LINE_LIMIT_BYTES, LineReader, LocalFile
 from lakehouse.connectors.rejects import Reject, empty, rejects_of
 
@@ -47,18 +48,33 @@ class SalvagedJson:
 
 
 def judge(file: LocalFile) -> tuple[str, ...] | None:
-    """Every key of the file's objects, in order of appearance; None when a line needs care."""
-    import duckdb
+    """Every key of the file's objects; None when a line needs care.
 
-    compression = {"gzip": "gzip", "zstd": "zstd", None: "none"}[file.compression()]
+    Lines that look like the first ones are judged by a template; the others, and files without one, by parsing.
+    """
     if file.size_bytes == 0:
         return ()
     try:
+        matched = match(file)
+    except (pl.exceptions.PolarsError, OSError):
+        matched = None
+    if matched is None:
+        compression = {"gzip": "gzip", "zstd": "zstd", None: "none"}[file.compression()]
+        return _parsed(_READ, [str(file.path), _NO_DELIMITER, compression, LINE_LIMIT_BYTES])
+    if not matched.odd_lines:
+        return matched.keys
+    odd = _parsed("(SELECT unnest(?) AS line)", [list(matched.odd_lines)])
+    return None if odd is None else tuple(dict.fromkeys([*matched.keys, *odd]))
+
+
+def _parsed(lines: str, parameters: list[Any]) -> tuple[str, ...] | None:
+    """Every key of these lines' objects, in order of appearance; None when a line is not sound."""
+    import duckdb
+
+    try:
         with duckdb.connect() as connection:
-            rows = connection.execute(
-                _JUDGE.format(lines=_READ),
-                [WILD_NUMBER, str(file.path), _NO_DELIMITER, compression, LINE_LIMIT_BYTES],
-            ).fetchall()
+            connection.execute("SET enable_progress_bar = false")  # it would write into whatever prints
+            rows = connection.execute(_JUDGE.format(lines=lines), [WILD_NUMBER, *parameters]).fetchall()
     except duckdb.Error:
         return None  # broken encoding, broken stream, longer than the limit: read with care
     keys: dict[str, None] = {}

@@ -1,0 +1,289 @@
+"""What every benchmark shares: contestants side by side in fresh processes, medians, one JSON, one Markdown table.
+
+A contestant is a module-level function that takes one dictionary (the case), imports and prepares what it needs, and
+returns the work as a function without arguments. Only the work is measured, in a process of its own, and what it
+returns (rows, say) is kept beside the numbers. Rounds are interleaved: every contestant once, then again, so that
+a machine that slows down slows all of them.
+
+    @contestant seconds, CPU seconds of the process and everything it started, peak memory, bytes written
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_RESULT = "benchmark-result: "
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement. ``facts`` is what the work returned."""
+
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    written_bytes: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """``function`` is ``package.module:name``; another ``python`` makes it run in another environment.
+
+    ``absent`` says why it cannot run here: it is then named, not measured.
+    """
+
+    name: str
+    function: str
+    case: Mapping[str, Any] = field(default_factory=dict)
+    python: str = sys.executable
+    absent: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """All rounds of one contestant."""
+
+    name: str
+    runs: list[Run] = field(default_factory=list)
+    absent: str | None = None
+
+    def median(self, what: str) -> float:
+        return float(statistics.median(getattr(run, what) for run in self.runs))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.runs[-1].facts if self.runs else {}
+
+
+# -- one measurement, in a process of its own ------------------------------------------------------
+
+
+def run(contestant: Contestant, folder: Path) -> Run:
+    """Run it once. ``case["folder"]`` is an empty folder of this run's own."""
+    with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as own:
+        case = {**contestant.case, "folder": own}
+        ended = subprocess.run(
+            [contestant.python, "-m", "benchmarks.harness", contestant.function, json.dumps(case)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **contestant.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    found = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(_RESULT)), None)
+    # A process may abort while it shuts down, after its work was done: the result counts.
+    if found is None:
+        raise RuntimeError(f"{contestant.name} failed ({ended.returncode}):\n{ended.stderr[-4000:]}")
+    return Run(**json.loads(found.removeprefix(_RESULT)))
+
+
+def _child(function: str, case: Mapping[str, Any]) -> None:
+    module, _, name = function.partition(":")
+    work: Callable[[], dict[str, Any] | None] = getattr(importlib.import_module(module), name)(case)
+    written, cpu, wall = _written_bytes(), _cpu_seconds(), time.perf_counter()
+    facts = work() or {}
+    run = Run(
+        time.perf_counter() - wall, _cpu_seconds() - cpu, _peak_rss(), _written_bytes() - written, facts
+    )
+    print(f"\n{_RESULT}{json.dumps(asdict(run), default=str)}", flush=True)
+
+
+def _family() -> list[Any]:
+    import psutil
+
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def _cpu_seconds() -> float:
+    """User and system time of this process, of its living descendants, and of those that have ended."""
+    total = 0.0
+    for process in _family():
+        times = process.cpu_times()
+        total += times.user + times.system
+        total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return total
+
+
+def _peak_rss() -> int:
+    """Most memory that each living process ever held, together."""
+    return sum(_status(process.pid, "VmHWM") or process.memory_info().rss for process in _family())
+
+
+def _written_bytes() -> int:
+    """Bytes given to write calls, whether or not they have reached the disk."""
+    total = 0
+    for process in _family():
+        try:
+            text = Path(f"/proc/{process.pid}/io").read_text()
+        except OSError:
+            continue
+        total += int(re.search(r"wchar: (\d+)", text)[1])  # type: ignore[index]
+    return total
+
+
+def _status(pid: int, key: str) -> int:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(rf"{key}:\s+(\d+) kB", text)
+    return int(found[1]) * 1024 if found else 0
+
+
+# -- contestants against each other ---------------------------------------------------------------
+
+
+def compare(contestants: Sequence[Contestant], *, rounds: int, folder: Path) -> list[Result]:
+    """``rounds`` of everyone in turn. Every ``rows`` fact must be the same: they did the same work."""
+    results = [Result(contestant.name, absent=contestant.absent) for contestant in contestants]
+    for number in range(rounds):
+        for contestant, result in zip(contestants, results, strict=True):
+            if contestant.absent:
+                continue
+            measured = run(contestant, folder)
+            result.runs.append(measured)
+            _say(
+                f"  {number + 1}/{rounds} {contestant.name:<40} {measured.wall_s:8.2f} s "
+                f"{measured.cpu_s:8.2f} CPU-s {measured.peak_rss_bytes >> 20:6} MiB"
+            )
+    rows = {result.name: result.facts["rows"] for result in results if "rows" in result.facts}
+    if len(set(rows.values())) > 1:
+        raise RuntimeError(f"not the same work: rows {rows}")
+    return results
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(results: Sequence[Result], *, reference: str, size_mb: float | None = None) -> str:
+    """Markdown: medians, and how often faster than ``reference`` (above 1 is better), by wall and by CPU."""
+    base = next(result for result in results if result.name == reference)
+    speed = [" MB/s |", "--:|"] if size_mb else ["", ""]
+    lines = [
+        f"| | wall s |{speed[0]} CPU s | peak MiB | written MB | speed, × {reference} | CPU economy, × {reference} |",
+        f"|---|--:|{speed[1]}--:|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        if not result.runs:
+            continue
+        wall, cpu = result.median("wall_s"), result.median("cpu_s")
+        rate = f" {size_mb / wall:.1f} |" if size_mb else ""
+        lines.append(
+            f"| {result.name} | {wall:.2f} |{rate} {cpu:.2f} | {result.median('peak_rss_bytes') / 2**20:.0f} | "
+            f"{result.median('written_bytes') / 1e6:.1f} | {base.median('wall_s') / wall:.2f} | {base.median('cpu_s') / cpu:.2f} |"
+        )
+    absent = [f"Not measured: {r.name} ({r.absent})." for r in results if r.absent]
+    return "\n".join(lines + ([""] if absent else []) + absent)
+
+
+# -- the machine, the options, the page ------------------------------------------------------------
+
+
+def machine(packages: Sequence[str]) -> dict[str, Any]:
+    """Cores that may be used, memory, processor, versions: what a number means nothing without."""
+    from importlib import metadata
+
+    import psutil
+
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "processor": model,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "load_before": list(os.getloadavg()),
+    }
+
+
+def _lines(path: str) -> Iterator[str]:
+    try:
+        yield from Path(path).read_text().splitlines()
+    except OSError:
+        return
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """``--quick --json --docs --rounds``: the same for every benchmark."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="small data, under a minute; ratios stay telling"
+    )
+    parser.add_argument("--json", type=Path, help="write every run here")
+    parser.add_argument("--docs", type=Path, help="replace this benchmark's table in this page")
+    parser.add_argument("--rounds", type=int, help="how often each contestant runs")
+    return parser
+
+
+def finish(
+    name: str,
+    chosen: argparse.Namespace,
+    text: str,
+    sections: Mapping[str, Sequence[Result]],
+    packages: Sequence[str],
+    started: float,
+    **more: Any,
+) -> None:
+    """Print the tables, and write them where the options say."""
+    here = machine(packages)
+    versions = ", ".join(f"{package} {version}" for package, version in here["packages"].items())
+    caption = (
+        f"{datetime.now(UTC):%Y-%m-%d}, {'quick, ' if chosen.quick else ''}{here['cores']} cores ({here['processor']}), "
+        f"{here['memory_gib']:.0f} GiB; Python {here['python']}, {versions}; {time.monotonic() - started:.0f} s."
+    )
+    text = f"{text}\n\n{caption}"
+    print(text)
+    document = {
+        "benchmark": name,
+        "quick": chosen.quick,
+        "at_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": here,
+        "sections": {title: [asdict(result) for result in results] for title, results in sections.items()},
+        **more,
+    }
+    if chosen.json:
+        chosen.json.write_text(json.dumps(document, indent=1, default=str))
+    if chosen.docs:
+        publish(chosen.docs, name, text)
+
+
+def publish(page: Path, name: str, text: str) -> None:
+    """Put ``text`` between the benchmark's marks; the rest of the page stays. Raises ``SystemExit`` without marks."""
+    begin, end = f"<!-- bench {name} -->", f"<!-- /bench {name} -->"
+    before = page.read_text()
+    if begin not in before or end not in before:
+        raise SystemExit(f"{page} has no {begin} … {end}")
+    page.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", before, flags=re.DOTALL))
+
+
+def folder_bytes(folder: Path | str, *, suffix: str = "") -> int:
+    """Bytes of the files below a folder."""
+    return sum(path.stat().st_size for path in Path(folder).rglob(f"*{suffix}") if path.is_file())
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1], json.loads(sys.argv[2]))

