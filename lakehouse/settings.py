@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     pipelines_dir: str = Field(
         "", description="Folder searched for defs.yaml files. Default: lakehouse/defs in the project."
     )
+    dbt_project: str = Field(
+        "", description="Folder of the dbt project that makes gold. Default: dbt_project in the project."
+    )
     state_dir: str = Field(
         "",
         description="Local folder for caches, spool files and Dagster's home; losing it loses no data. Default: <root>/state.",
@@ -69,6 +72,17 @@ class Settings(BaseSettings):
     )
     sensor_interval_s: int = Field(30, ge=1, description="Seconds between two looks for new arrivals.")
     sla_interval_s: int = Field(30, ge=1, description="Seconds between two looks at the freshness SLA.")
+    compact_cron: str = Field(
+        "17 * * * *", description="When the daemon combines small files and writes overdue checkpoints (UTC)."
+    )
+    vacuum_cron: str = Field(
+        "37 3 * * *", description="When the daemon also removes files that no kept version needs (UTC)."
+    )
+    retention_days: float = Field(
+        7.0,
+        ge=1,
+        description="How long maintenance spares a file that was taken out or never committed; longer than any run or query.",
+    )
     alert_webhook_url: str = Field(
         "", description="Alerts are POSTed here as JSON (Slack-compatible 'text' plus fields)."
     )
@@ -85,6 +99,11 @@ class Settings(BaseSettings):
     def _size(cls, value: str, info: Any) -> str:
         validation.parse_size(value, info.field_name)
         return value
+
+    @field_validator("compact_cron", "vacuum_cron")
+    @classmethod
+    def _cron(cls, value: str, info: Any) -> str:
+        return validation.check_cron(value, info.field_name)
 
     @model_validator(mode="before")
     @classmethod
@@ -105,6 +124,7 @@ class Settings(BaseSettings):
         values["pipelines_dir"] = _local(
             values.get("pipelines_dir") or Path(PROJECT_DIR, "lakehouse", "defs")
         )
+        values["dbt_project"] = _local(values.get("dbt_project") or Path(PROJECT_DIR, "dbt_project"))
         return values
 
     @model_validator(mode="after")
@@ -130,10 +150,6 @@ class Settings(BaseSettings):
     @property
     def thread_count(self) -> int:
         return self.threads or len(os.sched_getaffinity(0))
-
-    @property
-    def dbt_project_dir(self) -> Path:
-        return PROJECT_DIR / "dbt_project"
 
     @property
     def catalog_path(self) -> Path:

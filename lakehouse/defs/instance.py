@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,13 @@ _MARK = "# Written by lakehouse at every start. Remove this line to keep your ow
 _TEMPLATE = """\
 # The lake's state is not here: losing this folder loses run history and nothing else.
 # Storage is SQLite in this folder; docs/operations.md shows the lines for Postgres.
+
+event_log_storage: {module: lakehouse.defs.history, class: EventLog, config: {base_dir: "HOME/history/runs"}}
+run_storage: {module: lakehouse.defs.history, class: Runs, config: {base_dir: "HOME/history"}}
+schedule_storage:
+  module: dagster._core.storage.schedules
+  class: SqliteScheduleStorage
+  config: {base_dir: "HOME/schedules"}
 
 telemetry:
   enabled: false
@@ -47,7 +55,7 @@ def ensure_home(settings: Settings) -> Path:
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     path = home / "dagster.yaml"
-    wanted = _MARK + _TEMPLATE
+    wanted = _MARK + _TEMPLATE.replace("HOME", str(home))
     current = path.read_text() if path.exists() else None
     if current is None or (current.startswith(_MARK) and current != wanted):
         temporary = path.with_suffix(".yaml.new")
@@ -60,4 +68,6 @@ def open_instance(settings: Settings) -> DagsterInstance:
     """The instance of this lake, so that runs from the command line appear in the UI."""
     from dagster import DagsterInstance
 
+    # Dagster's own switch, which it reads at every event: what it sends as a batch is stored as one.
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
     return DagsterInstance.from_config(str(ensure_home(settings)))

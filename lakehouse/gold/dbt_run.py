@@ -32,7 +32,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 def project_dir_of(settings: Settings, project_dir: Path | None) -> Path:
     """The dbt project to use. Raises ``GoldBuildError`` when there is none."""
-    found = project_dir or settings.dbt_project_dir
+    found = project_dir or Path(settings.dbt_project)
     if not (found / "dbt_project.yml").is_file():
         raise GoldBuildError(
             f"no dbt project at {found}", hint="run from a checkout that has dbt_project/dbt_project.yml"
