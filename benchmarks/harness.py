@@ -157,9 +157,15 @@ def compare(contestants: Sequence[Contestant], *, rounds: int, folder: Path) -> 
     results = [Result(contestant.name, absent=contestant.absent) for contestant in contestants]
     for number in range(rounds):
         for contestant, result in zip(contestants, results, strict=True):
-            if contestant.absent:
+            if result.absent:
                 continue
-            measured = run(contestant, folder)
+            try:
+                measured = run(contestant, folder)
+            except RuntimeError as error:
+                if contestant.python == sys.executable:
+                    raise
+                result.absent = f"it failed: {str(error).strip().splitlines()[-1][:200]}"
+                continue
             result.runs.append(measured)
             _say(
                 f"  {number + 1}/{rounds} {contestant.name:<40} {measured.wall_s:8.2f} s "
@@ -175,23 +181,36 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def table(results: Sequence[Result], *, reference: str, size_mb: float | None = None) -> str:
+#: What a table may show of a run: heading, scale and digits.
+_COLUMNS = {
+    "wall_s": ("wall s", 1.0, 2),
+    "cpu_s": ("CPU s", 1.0, 2),
+    "peak_rss_bytes": ("peak MiB", 2.0**20, 0),
+    "written_bytes": ("written MB", 1e6, 1),
+}
+
+
+def table(
+    results: Sequence[Result],
+    *,
+    reference: str,
+    size_mb: float | None = None,
+    columns: Sequence[str] = tuple(_COLUMNS),
+) -> str:
     """Markdown: medians, and how often faster than ``reference`` (above 1 is better), by wall and by CPU."""
     base = next(result for result in results if result.name == reference)
-    speed = [" MB/s |", "--:|"] if size_mb else ["", ""]
-    lines = [
-        f"| | wall s |{speed[0]} CPU s | peak MiB | written MB | speed, × {reference} | CPU economy, × {reference} |",
-        f"|---|--:|{speed[1]}--:|--:|--:|--:|--:|",
-    ]
+    heads = [*(["MB/s"] if size_mb else []), *(_COLUMNS[column][0] for column in columns)]
+    heads += [f"speed, × {reference}", f"CPU economy, × {reference}"]
+    lines = [f"| | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
     for result in results:
         if not result.runs:
             continue
-        wall, cpu = result.median("wall_s"), result.median("cpu_s")
-        rate = f" {size_mb / wall:.1f} |" if size_mb else ""
-        lines.append(
-            f"| {result.name} | {wall:.2f} |{rate} {cpu:.2f} | {result.median('peak_rss_bytes') / 2**20:.0f} | "
-            f"{result.median('written_bytes') / 1e6:.1f} | {base.median('wall_s') / wall:.2f} | {base.median('cpu_s') / cpu:.2f} |"
-        )
+        cells = [f"{size_mb / result.median('wall_s'):.1f}"] if size_mb else []
+        for column in columns:
+            _, scale, digits = _COLUMNS[column]
+            cells.append(f"{result.median(column) / scale:.{digits}f}")
+        cells += [f"{base.median(what) / result.median(what):.2f}" for what in ("wall_s", "cpu_s")]
+        lines.append(f"| {result.name} | {' | '.join(cells)} |")
     absent = [f"Not measured: {r.name} ({r.absent})." for r in results if r.absent]
     return "\n".join(lines + ([""] if absent else []) + absent)
 

@@ -1,0 +1,39 @@
+"""Contracts of the benchmarks' tables, as a team would write them."""
+
+from __future__ import annotations
+
+import pandera.polars as pa
+import polars as pl
+
+from lakehouse.contracts import Contract
+
+
+class LineItem(Contract):
+    """One row per line of an order: TPC-H's lineitem without its comment, 15 columns."""
+
+    l_orderkey: pl.Int64 = pa.Field(gt=0, description="Order.")
+    l_partkey: pl.Int64 = pa.Field(gt=0, description="Part.")
+    l_suppkey: pl.Int64 = pa.Field(gt=0, description="Supplier.")
+    l_linenumber: pl.Int32 = pa.Field(ge=1, le=7, description="Line within its order.")
+    l_quantity: pl.Float64 = pa.Field(ge=1, le=50, description="Pieces.")
+    l_extendedprice: pl.Float64 = pa.Field(gt=0, description="Price of all pieces.")
+    l_discount: pl.Float64 = pa.Field(ge=0, le=0.1, description="Share taken off.")
+    l_tax: pl.Float64 = pa.Field(ge=0, le=0.08, description="Share added.")
+    l_returnflag: pl.String = pa.Field(isin=["A", "N", "R"], description="Accepted, none, returned.")
+    l_linestatus: pl.String = pa.Field(isin=["F", "O"], description="Finished or open.")
+    l_shipdate: pl.Date = pa.Field(description="Shipped.")
+    l_commitdate: pl.Date = pa.Field(description="Promised.")
+    l_receiptdate: pl.Date = pa.Field(description="Received.")
+    l_shipinstruct: pl.String = pa.Field(str_length={"min_value": 1, "max_value": 25}, description="How.")
+    l_shipmode: pl.String = pa.Field(
+        isin=["AIR", "FOB", "MAIL", "RAIL", "REG AIR", "SHIP", "TRUCK"], description="By what."
+    )
+
+    @pa.dataframe_check(name="received after shipped")
+    def received_after_shipped(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        """Nothing arrives before it leaves."""
+        return data.lazyframe.select(pl.col("l_receiptdate") >= pl.col("l_shipdate"))
+
+    class Config:
+        name = "lineitem"
+        unique = ["l_orderkey", "l_linenumber"]
