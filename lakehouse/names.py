@@ -24,6 +24,9 @@ IS_CURRENT = "is_current"
 #: not raise it again; gold and the catalog do not show it.
 IS_DELETED = "_is_deleted"
 
+#: Stage of a commit that rearranges files and changes no row: whoever asks what changed looks past it.
+MAINTENANCE = "maintenance"
+
 #: Key of our JSON document in a Delta commit's metadata.
 COMMIT_KEY = "lakehouse"
 

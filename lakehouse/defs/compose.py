@@ -12,6 +12,7 @@ from lakehouse.defs.backfill import PREFIX
 from lakehouse.defs.catalog import catalog_definitions
 from lakehouse.defs.component import pipeline_definitions
 from lakehouse.defs.gold import gold_definitions
+from lakehouse.defs.maintenance import maintenance_definitions
 from lakehouse.defs.runtime import KEY, Runtime
 from lakehouse.defs.sensors import sensor_definitions
 from lakehouse.gold.dbt_run import load_project
@@ -46,6 +47,7 @@ def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg
             ],
         ),
         sensor_definitions(settings, job, gold_keys),
+        maintenance_definitions(settings),
         dg.Definitions(
             jobs=[job],
             executor=dg.in_process_executor,

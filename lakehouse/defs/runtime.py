@@ -106,7 +106,9 @@ class Runtime:
         self.__dict__.pop("_open_failures", None)
 
 
-def runtime_of(context: dg.AssetExecutionContext | dg.SensorEvaluationContext) -> Runtime:
+def runtime_of(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext | dg.SensorEvaluationContext,
+) -> Runtime:
     """The runtime of a step or a sensor tick."""
     found = getattr(context.resources, KEY)
     assert isinstance(found, Runtime)

@@ -20,6 +20,8 @@ from lakehouse.ops import failures
 from lakehouse.storage import Lake
 
 TAG = "lakehouse/worker"
+#: The step of table maintenance. Nobody waits for it, and it comes again by itself.
+MAINTENANCE_STEP = "maintain_tables"
 _ALIVE = [
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
@@ -69,6 +71,8 @@ def note_reaped(ended: Sequence[Reaped], lake: Lake) -> None:
     much memory, for one) is then retried apart, and the others go on."""
     for run in ended:
         for step in run.steps:
+            if step == MAINTENANCE_STEP:
+                continue
             stage, source = stage_of(step)
             error = PermanentError(
                 f"the process died in this step (run {run.run_id}): killed, out of memory, or the machine stopped",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from lakehouse.storage import Lake
 
 FOLDER = "restore_points"
 CURRENT = f"{FOLDER}/CURRENT"
+_AT_ONCE = 16
 
 
 class RestorePoint(BaseModel):
@@ -77,6 +79,20 @@ def list_ids(lake: Lake) -> list[str]:
     """Ids of all points, the newest first."""
     names = (info.path.rsplit("/", 1)[-1] for info in lake.objects.list(f"{FOLDER}/"))
     return sorted((name.removesuffix(".json") for name in names if name.endswith(".json")), reverse=True)
+
+
+def kept_versions(lake: Lake) -> dict[str, set[int]]:
+    """``{"silver/flights": {3, 7}}``: every table version that some restore point names, and that must stay readable.
+
+    Raises:
+        StorageError: a point cannot be read. Nothing may be removed then: nobody knows what it names.
+    """
+    found: dict[str, set[int]] = {}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for point in pool.map(lambda point_id: load(lake, point_id), list_ids(lake)):
+            for path, version in point.tables.items():
+                found.setdefault(path, set()).add(version)
+    return found
 
 
 def save(lake: Lake, point: RestorePoint) -> None:

@@ -19,7 +19,11 @@ from lakehouse.storage.schema import delta_schema
 #: Contended commits on object stores exceed the library's 15 retries about once in 290 (measured).
 MAX_COMMIT_RETRIES = 100
 #: The log outlives every restore point that an installation normally keeps.
-CONFIGURATION = {"delta.logRetentionDuration": "interval 90 days", "delta.checkpointInterval": "50"}
+CHECKPOINT_INTERVAL = 50
+CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 90 days",
+    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class CommitInfo:
     metadata: dict[str, Any]
 
 
-def add_action(file: StagedFile) -> Any:
+def add_action(file: StagedFile, *, data_change: bool = True) -> Any:
     from deltalake.transaction import AddAction
 
     return AddAction(
@@ -50,7 +54,7 @@ def add_action(file: StagedFile) -> Any:
         size=file.size_bytes,
         partition_values={},
         modification_time=int(datetime.now(UTC).timestamp() * 1000),
-        data_change=True,
+        data_change=data_change,
         stats=file.stats_json,
     )
 

@@ -33,7 +33,7 @@ def at_once(the_lab: lab.Lab, orders: Sequence[dict[str, Any]], *, timeout_s: fl
     """Run these orders as processes that start together; their reports, in the same order.
 
     An order: ``delivery``; optionally ``pipelines`` (names; default all), ``gold`` (build and publish, too),
-    ``maintain`` (seconds of compaction and checkpoints instead).
+    ``maintain`` (seconds of maintenance instead).
     """
     start_at = time.time() + _IMPORTS_S
     processes = []
@@ -93,30 +93,23 @@ def _publish(lake: Any, settings: Any, the_lab: lab.Lab) -> None:
 
 
 def _maintain(order: dict[str, Any]) -> Report:
-    """Compact, checkpoint and vacuum every table again and again, as maintenance does, while others write."""
-    import deltalake
-
+    """Maintenance of every table again and again, while others write; the tables that it changed."""
+    from lakehouse.ops.maintenance import maintain
     from lakehouse.storage import Lake
 
     the_lab = lab.Lab(Path(order["folder"]), order["root"], order["options"])
-    lake = Lake.from_settings(the_lab.settings())
-    options = the_lab.options or None
+    settings = the_lab.settings()
+    lake = Lake.from_settings(settings)
+    declared = {pipeline.name: pipeline for pipeline in lab.pipelines(order["delivery"])}
     time.sleep(max(0.0, order["start_at"] - time.time()))
     compacted: dict[str, list[int]] = {}
     until = time.time() + order["maintain"]
     while time.time() < until:
-        for layer in ("bronze", "silver", "quarantine", "ops"):
-            for name in lake.tables(layer):  # type: ignore[arg-type]
-                try:
-                    table = deltalake.DeltaTable(f"{lake.root}/{layer}/{name}", storage_options=options)
-                    before = table.version()
-                    table.optimize.compact()
-                    table.create_checkpoint()
-                    table.vacuum(dry_run=False)
-                except (deltalake.exceptions.CommitFailedError, deltalake.exceptions.TableNotFoundError):
-                    continue  # a writer was faster: maintenance comes again
-                if table.version() > before:
-                    compacted.setdefault(f"{layer}/{name}", []).append(table.version())
+        for done in maintain(lake, settings, declared, min_files=2):
+            if done.error:
+                return Report(compacted, "Maintenance", f"{done.name}: {done.error}")
+            if done.combined:
+                compacted.setdefault(done.name, []).append(done.version)
     return Report(compacted)
 
 

@@ -1,0 +1,200 @@
+"""Upkeep of one table: fewer and larger files, files that no kept version needs, checkpoints.
+
+Nothing here changes a row. Why the library's own ``optimize.compact`` and ``vacuum`` are not used, and what was
+measured: docs/decisions/0040-maintenance-rearranges-and-never-changes.md.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import polars as pl
+
+from lakehouse import names
+from lakehouse.errors import CommitConflict, ConservationError, LakehouseError
+from lakehouse.storage.commits import CHECKPOINT_INTERVAL, StagedFile
+from lakehouse.storage.failures import translated
+from lakehouse.storage.objects import ObjectInfo
+from lakehouse.storage.retry import patient
+from lakehouse.storage.table import Snapshot, Table
+
+#: Requests at once where each takes milliseconds to be answered.
+_AT_ONCE = 16
+_LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
+
+
+def row_width_bytes(snapshot: Snapshot, path: str) -> float:
+    """Memory that a row takes, measured on the first rows of one file."""
+    head = snapshot.scan(uris=_uris(snapshot, [path])).head(10_000)
+    with translated(f"read {snapshot.table.label}"):
+        rows = head.collect(engine="streaming")
+    return max(1.0, rows.estimated_size() / max(1, rows.height))
+
+
+def combine(
+    snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] = (), note: Mapping[str, Any]
+) -> StagedFile:
+    """Write the rows of these files, in this order or sorted, as one file, and swap them in one commit.
+
+    The commit says ``dataChange`` false and has the stage ``maintenance``. Unsorted rows are streamed; sorted ones
+    are held in memory.
+
+    Raises:
+        CommitConflict: a writer took one of the files out meanwhile: it wins, and nothing is left of this.
+        ConservationError: the file has not as many rows as those it is made of; nothing was committed.
+    """
+    staged = _write_one(snapshot, paths, sort_by)
+    table, files = snapshot.table, snapshot.files()
+    expected = int(files.filter(pl.col("path").is_in(list(paths)))["num_records"].sum() or 0)
+    if staged.num_records != expected:
+        _drop(table, staged)
+        raise ConservationError(
+            f"{table.label}: {len(paths)} files of {expected} rows were combined into {staged.num_records} rows; "
+            "nothing was committed",
+            hint="lakehouse reconcile",
+        )
+    metadata = {
+        "stage": names.MAINTENANCE,
+        "action": "compact",
+        "files": len(paths),
+        "rows": expected,
+        **note,
+    }
+    try:
+        snapshot.commit(add=[staged], remove=paths, metadata=metadata, data_change=False)
+    except CommitConflict:
+        _drop(table, staged)
+        raise
+    return staged
+
+
+@patient
+def _write_one(snapshot: Snapshot, paths: Sequence[str], sort_by: Sequence[str]) -> StagedFile:
+    table, name = snapshot.table, f"{uuid.uuid4().hex}-00000.parquet"
+    frame = snapshot.scan(uris=_uris(snapshot, paths))
+    if sort_by:
+        frame = frame.sort(sort_by, maintain_order=True)
+    with translated(f"combine data files of {table.label}", table._folder), table._swept([name]):
+        frame.sink_parquet(
+            f"{table.uri.rstrip('/')}/{name}",
+            compression="zstd",
+            compression_level=table.compression_level,
+            storage_options=table.options or None,
+        )
+        return table.adopt([name])[0]
+
+
+def _uris(snapshot: Snapshot, paths: Sequence[str]) -> list[str]:
+    known = dict(snapshot.files().select("path", "uri").iter_rows())
+    return [known[path] for path in paths]
+
+
+def _drop(table: Table, staged: StagedFile) -> None:
+    with suppress(LakehouseError):  # left behind, it is removed when it is old enough
+        table.objects.delete(staged.path)
+
+
+def unneeded_files(
+    table: Table, *, kept_versions: Sequence[int], retention: timedelta, now_utc: datetime | None = None
+) -> list[ObjectInfo]:
+    """Data files older than ``retention`` that neither the newest version nor a kept one has.
+
+    Spared besides: what was taken out within ``retention`` (a reader may still be at it), and what is younger than
+    that (a writer may be about to commit it). So files that a killed run left behind go as well.
+    """
+    cutoff = (now_utc or datetime.now(UTC)) - retention
+    # Listed before the table is opened: what is committed in between is then seen as part of the table.
+    old = {
+        info.path: info
+        for info in table.objects.list()
+        if "/" not in info.path and ".parquet" in info.path and info.modified_at_utc < cutoff
+    }
+    snapshot = table.snapshot()
+    for path in snapshot.files()["path"]:
+        old.pop(path, None)
+        old.pop(unquote(path), None)
+    if not old:
+        return []
+    needed = _needed(
+        snapshot, set(old), sorted(v for v in set(kept_versions) if v <= snapshot.version), cutoff
+    )
+    return [info for path, info in sorted(old.items()) if path not in needed]
+
+
+def _needed(snapshot: Snapshot, candidates: set[str], kept: Sequence[int], cutoff: datetime) -> set[str]:
+    """Those of the candidates that a kept version has, or that were taken out since ``cutoff``.
+
+    One walk back through the log tells of each file in which versions it was: from its ``add`` until before its
+    ``remove``. It ends at the oldest kept version: a file that was neither added nor removed since was not in it.
+    """
+    needed: set[str] = set()
+    removed_at: dict[str, int] = {}
+    is_recent = True
+    for version, raw in _log(snapshot.table, snapshot.version):
+        actions = [json.loads(line) for line in raw.splitlines() if line.strip()]
+        stamp = next((a["commitInfo"].get("timestamp", 0) for a in actions if "commitInfo" in a), 0)
+        is_recent = is_recent and datetime.fromtimestamp(int(stamp) / 1000, UTC) >= cutoff
+        if not is_recent and (not kept or version <= kept[0]):
+            break
+        for action in actions:
+            for kind in ("remove", "add"):
+                path = unquote(action[kind]["path"]) if kind in action else None
+                if path is None or path not in candidates:
+                    continue
+                if kind == "remove" and is_recent:
+                    needed.add(path)
+                elif kind == "remove":
+                    removed_at[path] = version
+                elif (end := removed_at.pop(path, None)) is not None and _any_in(kept, version, end):
+                    needed.add(path)
+    # Added before the walk ended: in every version from there up to the one that removed it.
+    return needed | {path for path, end in removed_at.items() if _any_in(kept, 0, end)}
+
+
+def _any_in(versions: Sequence[int], first: int, end: int) -> bool:
+    """True when one of the sorted versions is in [first, end)."""
+    return bisect_left(versions, first) < bisect_left(versions, end)
+
+
+def _log(table: Table, newest: int) -> Iterator[tuple[int, bytes]]:
+    """The commits from ``newest`` back, as far as the log reaches."""
+
+    def read(version: int) -> bytes | None:
+        return table.objects.read(f"_delta_log/{version:020d}.json")
+
+    step = 4 * _AT_ONCE if table.objects.is_remote else 1
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for last in range(newest, -1, -step):
+            versions = range(last, max(-1, last - step), -1)
+            found = pool.map(read, versions) if step > 1 else map(read, versions)
+            for version, raw in zip(versions, found, strict=True):
+                if raw is None:
+                    return
+                yield version, raw
+
+
+def remove_files(table: Table, files: Sequence[ObjectInfo]) -> None:
+    """Delete data files that no commit will ever name again."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(table.objects.delete, [info.path for info in files]))
+
+
+def checkpoint_is_due(snapshot: Snapshot) -> bool:
+    """True when a reader has more commits to go through than between two checkpoints: the last one failed."""
+    raw = snapshot.table.objects.read(_LAST_CHECKPOINT)
+    last = int(json.loads(raw).get("version", -1)) if raw else -1
+    return snapshot.version - last > CHECKPOINT_INTERVAL
+
+
+def write_checkpoint(snapshot: Snapshot) -> None:
+    """A checkpoint at this version. Readers start at it; what it replaces of the log stays for its retention."""
+    with translated(f"write a checkpoint of {snapshot.table.label}", snapshot.table._folder):
+        snapshot._handle.create_checkpoint()
