@@ -87,11 +87,13 @@ def _show(done: Sequence[Maintained], *, dry_run: bool) -> None:
         say(f"{len(done)} tables, nothing to do: no small files that are worth combining, none to remove.")
     else:
         verbs = ("would become", "would be removed") if dry_run else ("became", "removed")
-        say(
-            f"{len(done)} tables: {combined:,} small files {verbs[0]} {into:,}; "
-            f"{removed:,} files that nobody needs {verbs[1]} ({size(freed)}); "
-            f"{duration(sum(t.seconds for t in done))}."
-        )
+        told = [
+            f"{combined:,} small files {verbs[0]} {into:,}" if combined else "",
+            f"{removed:,} files that nobody needs {verbs[1]} ({size(freed)})" if removed else "",
+            "overdue checkpoints written" if any(t.checkpoint for t in done) and not dry_run else "",
+        ]
+        text = "; ".join(part for part in told if part) or "checkpoints are overdue"
+        say(f"{len(done)} tables: {text}; {duration(sum(t.seconds for t in done))}.")
 
 
 def register(app: typer.Typer) -> None:
