@@ -42,5 +42,6 @@ class Plugin(BasePlugin):
             session.errors[name] = store_trouble(error, f"gold.{name}") or error
             raise
         session.written[name] = written
+        session.settle()
         request["message"] = written.message
         request["rows"] = written.rows_written

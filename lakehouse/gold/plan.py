@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lakehouse.errors import GoldBuildError
+from lakehouse.gold.changes import are_comparable
 from lakehouse.gold.project import Model, Project
 from lakehouse.gold.restore_points import current_point
 from lakehouse.gold.session import WritePlan
@@ -60,6 +61,7 @@ def make_plan(
     data = {table: pin.data_version for table, pin in pins.items()}
     for model in project.delta_models:
         _decide(
+            lake,
             plan,
             model,
             schemas,
@@ -85,6 +87,7 @@ def make_plan(
 
 
 def _decide(
+    lake: Lake,
     plan: BuildPlan,
     model: Model,
     schemas: Mapping[str, str],
@@ -120,15 +123,24 @@ def _decide(
     if not (is_stale or force or (full_refresh and not model.never_refresh)):
         return
     same_definition = document.get("definition_hash") == definition or model.never_refresh
+    incremental = (
+        base is not None
+        and model.strategy != "overwrite"
+        and same_definition
+        and not (full_refresh and not model.never_refresh)
+    )
+    before = None
+    if incremental and model.strategy == "replace_groups":
+        before = _inputs_before(lake, plan, model, document.get("inputs") or {})
+        incremental = before is not None
     plan.build.add(model.name)
     plan.writes[model.name] = WritePlan(
         model=model,
         base=base,
         latest=latest,
-        incremental=base is not None
-        and model.strategy != "overwrite"
-        and same_definition
-        and not (full_refresh and not model.never_refresh),
+        incremental=incremental,
+        before=before or {},
+        inputs=tuple(sorted(project.tables_read(model.name))),
         metadata={
             "stage": "gold",
             "model": model.name,
@@ -142,6 +154,37 @@ def _decide(
             "columns": dict(model.columns),
         },
     )
+
+
+def _inputs_before(
+    lake: Lake, plan: BuildPlan, model: Model, versions: Mapping[str, int]
+) -> dict[str, Snapshot] | None:
+    """The versions of the model's inputs that its base was built from; None when only a full build is safe.
+
+    That is so when the base does not say what it read, when an old version cannot be compared any more, or when
+    a table has changed of which the model does not say whose groups that touches.
+    """
+    before: dict[str, Snapshot] = {}
+    for table in plan.project.tables_read(model.name):
+        layer, _, name = table.partition("/")
+        if table not in versions:
+            return None
+        found = lake.table("silver" if layer == "silver" else "gold", name).snapshot_or_none(versions[table])
+        if found is None:
+            return None
+        if layer == "silver":
+            now: Snapshot | None = plan.pins[name].snapshot
+            changed = commit_document(found, "silver")[1] != plan.pins[name].data_version
+        else:
+            now = None if name in plan.build else plan.bases[name][0]
+            changed = now is None or now.version != found.version
+        if changed and table not in model.touched_by:
+            return None
+        if table in model.touched_by:
+            if now is not None and not are_comparable(found, now):
+                return None
+            before[table] = found
+    return before
 
 
 def _choose_nodes(plan: BuildPlan, selected: set[str] | None) -> None:

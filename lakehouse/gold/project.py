@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -27,7 +27,11 @@ _IGNORED_DIRS = {"target", "logs", "dbt_packages", "__pycache__", ".git"}
 
 @dataclass(frozen=True)
 class Model:
-    """One dbt model (or seed). ``models`` and ``silver`` are its direct inputs."""
+    """One dbt model (or seed). ``models`` and ``silver`` are its direct inputs.
+
+    ``touched_by`` (strategy replace_groups) says for a table, ``silver/orders`` or ``gold/orders``, how a changed row
+    tells its groups: expressions for ``group_key``, or a query over ``changed_rows``.
+    """
 
     name: str
     unique_id: str
@@ -44,6 +48,8 @@ class Model:
     constraints: tuple[tuple[str, str], ...]
     own_hash: str
     docs_hash: str
+    group_key: tuple[str, ...] = ()
+    touched_by: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_delta(self) -> bool:
@@ -95,6 +101,8 @@ class Project:
                     f"models {uid} and {self.models[name].unique_id} are both called '{name}'"
                 )
             self.models[name] = model
+        for model in self.models.values():
+            self._check_touched_by(model)
         self.tests = tuple(self._tests(manifest, names))
 
     @classmethod
@@ -137,6 +145,21 @@ class Project:
     def silver_inputs(self, name: str) -> set[str]:
         """Every silver table that the model reads, directly or through others."""
         return {table for model in (name, *self.ancestors(name)) for table in self.models[model].silver}
+
+    def tables_read(self, name: str) -> set[str]:
+        """The lake's tables that the model reads, directly or through views: ``silver/orders``, ``gold/fct_orders``."""
+        through = {name, *self.ancestors(name, through_delta=False)}
+        between = {model for model in through if model == name or not self.models[model].is_delta}
+        tables = {f"silver/{table}" for model in between for table in self.models[model].silver}
+        return tables | {f"gold/{model}" for model in through - between}
+
+    def _check_touched_by(self, model: Model) -> None:
+        unknown = sorted(set(model.touched_by) - self.tables_read(model.name)) if model.touched_by else []
+        if unknown:
+            raise GoldBuildError(
+                f"model {model.name}: touched_by names {', '.join(unknown)}, which it does not read",
+                hint=f"it reads {', '.join(sorted(self.tables_read(model.name)))}",
+            )
 
     def definition_hash(self, name: str, silver_schemas: Mapping[str, str]) -> str:
         """Changes when the model's rows could come out differently from the same data: its SQL and settings, the
@@ -182,6 +205,9 @@ class Project:
             key: config.get(key)
             for key in ("materialized", "strategy", "unique_key", "replace_where", "contract")
         }
+        group_key, touched_by = _group_settings(where, config) if strategy == "replace_groups" else ((), {})
+        if group_key:
+            settings |= {"group_key": group_key, "touched_by": touched_by}
         types = [
             (column["name"], column.get("data_type"))
             for column in node.get("columns", {}).values()
@@ -205,6 +231,8 @@ class Project:
             docs_hash=_digest(
                 [node.get("description", ""), {name: text for name, text in columns.items() if text}]
             ),
+            group_key=group_key,
+            touched_by=touched_by,
         )
 
     def _macro_texts(self, node: Mapping[str, Any]) -> list[str]:
@@ -268,6 +296,27 @@ def _write_settings(where: str, config: Mapping[str, Any]) -> tuple[str, tuple[s
         )
         raise GoldBuildError(f"{where}: strategy '{strategy}' {needs}")
     return strategy, unique_key, str(predicate) if predicate else None
+
+
+def _group_settings(
+    where: str, config: Mapping[str, Any]
+) -> tuple[tuple[str, ...], dict[str, str | tuple[str, ...]]]:
+    """group_key and touched_by of a model whose touched groups are replaced."""
+    raw_key, raw = config.get("group_key") or (), config.get("touched_by") or {}
+    key = (raw_key,) if isinstance(raw_key, str) else tuple(raw_key)
+    if not key or not isinstance(raw, Mapping) or not raw:
+        raise GoldBuildError(
+            f"{where}: strategy 'replace_groups' needs group_key and touched_by",
+            hint="group_key=['day'], touched_by={'silver/orders': ['placed_on']}; see docs/gold.md",
+        )
+    touched: dict[str, str | tuple[str, ...]] = {}
+    for table, groups in raw.items():
+        touched[table] = groups if isinstance(groups, str) else tuple(map(str, groups))
+        if not isinstance(groups, str) and len(groups) != len(key):
+            raise GoldBuildError(
+                f"{where}: touched_by of {table} has {len(groups)} expressions, group_key has {len(key)} columns"
+            )
+    return key, touched
 
 
 def _constraints(where: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lakehouse import names
 from lakehouse.storage import Snapshot, duckdb_source, quote_identifier, quote_literal
 
 
-def source_of(snapshot: Snapshot) -> str:
-    """A parenthesised SELECT over the version's own files, with its columns in order.
+def source_of(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
+    """A parenthesised SELECT over the version's own files (or some of them), with its columns in order.
 
     Every file of a gold table has the table's columns (a change of schema rewrites the table), so its files are read
     as they are: ``count(*)`` over 8 files took 4 ms, and 194 ms through the union that tables with grown columns need.
     """
-    uris = snapshot.uris()
+    uris = snapshot.uris() if uris is None else uris
     if names.IS_DELETED in snapshot.schema():
         columns = ", ".join(quote_identifier(name) for name in snapshot.schema())
-        return f"(SELECT {columns} FROM {duckdb_source(snapshot)} WHERE {quote_identifier(names.IS_DELETED)} IS NOT TRUE)"
+        return f"(SELECT {columns} FROM {duckdb_source(snapshot, uris)} WHERE {quote_identifier(names.IS_DELETED)} IS NOT TRUE)"
     if snapshot.table.layer != "gold" or not uris:
-        return duckdb_source(snapshot)
+        return duckdb_source(snapshot, uris)
     columns = ", ".join(quote_identifier(name) for name in snapshot.schema())
     files = ", ".join(quote_literal(uri) for uri in uris)
     return f"(SELECT {columns} FROM read_parquet([{files}], hive_partitioning = false))"

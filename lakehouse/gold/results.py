@@ -9,7 +9,7 @@ from lakehouse.errors import GoldBuildError, LakehouseError, TransientError
 
 ModelStatus = Literal["built", "unchanged", "skipped", "failed"]
 TestStatus = Literal["pass", "fail", "warn", "error", "skipped"]
-Strategy = Literal["overwrite", "append", "merge", "replace_where"]
+Strategy = Literal["overwrite", "append", "merge", "replace_where", "replace_groups"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from lakehouse.errors import GoldBuildError
@@ -50,13 +50,23 @@ def check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> No
         )
 
 
-def check_inside(cursor: Any, model: str, predicate: str, new_rows: str) -> None:
-    """Every row satisfies replace_where. Raises ``GoldBuildError`` otherwise."""
+def check_group_key(model: str, key: Sequence[str], columns: Collection[str]) -> None:
+    """The model returns every column of its group_key. Raises ``GoldBuildError`` otherwise."""
+    for column in key:
+        if column not in columns:
+            raise GoldBuildError(
+                f"model {model}: group_key names '{column}', which is not one of its columns"
+            )
+
+
+def check_inside(cursor: Any, model: str, predicate: str, new_rows: str, what: str = "") -> None:
+    """Every row satisfies what decides which old rows go. Raises ``GoldBuildError`` otherwise."""
     outside = f"WITH new_rows AS ({new_rows}) SELECT * FROM new_rows WHERE NOT coalesce(({predicate}), false)"
     count = cursor.execute(f"SELECT count(*) FROM ({outside})").fetchone()[0]
+    what = what or f"replace_where ({predicate})"
     if count:
         raise GoldBuildError(
-            f"model {model}: {count:,} rows lie outside replace_where ({predicate}), such as {_example(cursor, outside)}",
+            f"model {model}: {count:,} rows lie outside {what}, such as {_example(cursor, outside)}",
             hint="select only rows that satisfy the predicate: what lies outside would be doubled by the next build",
         )
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse.errors import GoldBuildError
+from lakehouse.gold.changes import find_touched
 from lakehouse.gold.project import Model
 from lakehouse.gold.relations import view_sql
 from lakehouse.settings import Settings
-from lakehouse.storage import Lake, Snapshot, prepare_connection, quote_identifier
+from lakehouse.storage import Lake, Snapshot, prepare_connection, quote_identifier, store_trouble
 
 #: Schema and table in which SQL can look up whether a model is built incrementally (macro ``is_incremental``).
 PLAN_SCHEMA = "lakehouse_build"
@@ -26,7 +28,8 @@ class WritePlan:
 
     ``base`` is the version whose rows the build starts from: the newest one that passed its tests. ``latest``
     is where the commit goes; it differs from ``base`` after a build that failed, whose rows are then dropped.
-    ``incremental`` is False for the first build, a full refresh and a changed definition.
+    ``incremental`` is False for the first build, a full refresh and a changed definition. ``inputs`` names the tables
+    of the lake that are read, ``before`` has those that ``touched_by`` names as the base has read them.
     """
 
     model: Model
@@ -34,6 +37,8 @@ class WritePlan:
     latest: Snapshot | None
     incremental: bool
     metadata: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    before: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class BuildSession:
         self.errors: dict[str, BaseException] = {}
         self._connection: Any = None
         self._lock = threading.Lock()
+        self._touched: set[str] = set()
+        self._settling = threading.Lock()
 
     def __enter__(self) -> BuildSession:
         _SESSIONS[self.id] = self
@@ -113,6 +120,39 @@ class BuildSession:
             connection.execute(f"INSERT INTO {PLAN_SCHEMA}.models VALUES (?, ?)", [name, plan.incremental])
         with self._lock:
             self._connection = connection.cursor()
+        self.settle()
+
+    def snapshot_of(self, table: str) -> Snapshot | None:
+        """The version of ``silver/<name>`` or ``gold/<name>`` that this build reads; None while it is being built."""
+        layer, _, name = table.partition("/")
+        if layer == "silver":
+            return self.silver.get(name)
+        if name in self.written:
+            return self.lake.table("gold", name).snapshot(self.written[name].version)
+        return None if name in self.plans else self.gold.get(name)
+
+    def settle(self) -> None:
+        """Find the touched groups of every model whose inputs are all there by now.
+
+        A model whose groups cannot be told fails itself, when it asks for them; not the model before it.
+        """
+        with self._settling:
+            for name, plan in self.plans.items():
+                if not plan.before or name in self._touched:
+                    continue
+                now = {table: self.snapshot_of(table) for table in plan.before}
+                ready = {table: snapshot for table, snapshot in now.items() if snapshot is not None}
+                if len(ready) == len(now):
+                    self._touched.add(name)
+                    cursor = self.cursor()
+                    try:
+                        find_touched(cursor, plan.model, plan.before, ready)
+                    except Exception as error:  # noqa: BLE001  whatever it was, it is this model's
+                        self.errors[name] = store_trouble(error, f"gold.{name}") or GoldBuildError(
+                            f"model {name}: touched_by does not work: {error}"
+                        )
+                    finally:
+                        cursor.close()
 
 
 def find(session_id: str) -> BuildSession | None:

@@ -1,4 +1,4 @@
-"""Write one model's rows as one Delta commit: overwrite, append, merge or replace_where.
+"""Write one model's rows as one Delta commit: overwrite, append, merge, replace_where or replace_groups.
 
 The query runs once, in a ``COPY`` that writes Parquet files into the table's folder; everything else (contract
 constraints, duplicate keys, which old files are touched) is asked of those files. Files without a touched row stay as
@@ -17,9 +17,10 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.errors import GoldBuildError
+from lakehouse.gold.changes import is_touched_sql
 from lakehouse.gold.project import Model
 from lakehouse.gold.relations import view_sql
-from lakehouse.gold.row_checks import check_constraints, check_inside, check_keys
+from lakehouse.gold.row_checks import check_constraints, check_group_key, check_inside, check_keys
 from lakehouse.gold.session import BuildSession, WritePlan, Written
 from lakehouse.gold.types import delta_columns
 from lakehouse.storage import Snapshot, StagedFile, Table, duckdb_type, quote_identifier, quote_literal
@@ -65,7 +66,10 @@ def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
             for file in new_files:
                 table.objects.delete(file.path)
             raise
-        written = _commit(plan, table, schema, change, sum(file.num_records for file in new_files))
+        inputs = {name: found.version for name in plan.inputs if (found := session.snapshot_of(name))}
+        written = _commit(
+            plan, table, schema, change, sum(file.num_records for file in new_files), {"inputs": inputs}
+        )
         snapshot = table.snapshot(written.version)
         cursor.execute(view_sql(f"gold.{quote_identifier(model.name)}", snapshot))
         return written
@@ -86,6 +90,8 @@ def _plan_change(
     model, base = plan.model, plan.base
     new_rows = _parquet(session.lake.table("gold", model.name), new_files, schema)
     check_constraints(cursor, model, new_rows)
+    if model.strategy == "replace_groups":
+        check_group_key(model.name, model.group_key, schema)
     if model.strategy == "merge":
         check_keys(cursor, model.name, model.unique_key, new_rows)
     if base is None or not incremental:
@@ -107,6 +113,9 @@ def _incremental(
     elif model.strategy == "merge":
         condition = " AND ".join(f"old.{k} = new_rows.{k}" for k in map(quote_identifier, model.unique_key))
         replaced = f"EXISTS (SELECT 1 FROM new_rows WHERE {condition})"
+    elif model.strategy == "replace_groups":
+        replaced = is_touched_sql(model, "old")
+        check_inside(cursor, model.name, is_touched_sql(model, "new_rows"), new_rows, "the touched groups")
     else:
         replaced = f"coalesce(({model.replace_where}), false)"
         check_inside(cursor, model.name, str(model.replace_where), new_rows)
@@ -146,7 +155,12 @@ def _too_many_small_files(base: Snapshot, target_bytes: int, ignore: set[str]) -
 
 
 def _commit(
-    plan: WritePlan, table: Table, schema: dict[str, pl.DataType], change: _Change, rows_written: int
+    plan: WritePlan,
+    table: Table,
+    schema: dict[str, pl.DataType],
+    change: _Change,
+    rows_written: int,
+    read: dict[str, Any],
 ) -> Written:
     """One commit that leaves the table with the base's files, less those dropped, plus those added.
 
@@ -158,6 +172,7 @@ def _commit(
     latest_files = set() if plan.latest is None else set(plan.latest.files()["path"])
     metadata = {
         **plan.metadata,
+        **read,
         "strategy": change.strategy,
         "base_version": None if plan.base is None else plan.base.version,
         "rows_written": rows_written,

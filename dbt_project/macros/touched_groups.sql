@@ -1,0 +1,44 @@
+{#
+  For models of strategy `replace_groups`. Which groups a build has to compute again is found before the model runs, from
+  the files that differ between what its table was built from and what is read now (lakehouse/gold/changes.py).
+
+  touched_groups()   the relation of those groups: one row each, the columns of group_key
+  is_touched([...])  a condition: the row's group is one of them. Expressions for group_key's columns, in its order; they
+                     are the columns themselves when left out. Literal bounds let DuckDB pass over files and row groups.
+#}
+{% macro touched_groups() %}
+  {{- return('lakehouse_build."touched ' ~ this.identifier ~ '"') -}}
+{% endmacro %}
+
+{% macro is_touched(expressions=none) %}
+  {%- if not execute -%}{{ return('true') }}{%- endif -%}
+  {%- set key = model.config.group_key -%}
+  {%- set key = [key] if key is string else key -%}
+  {%- set expressions = expressions or key -%}
+  {#- names of their own: within the subquery `day` would be the group's, not the row's -#}
+  {%- set pairs = [] -%}
+  {%- set renamed = [] -%}
+  {%- for column in key -%}
+    {%- do renamed.append('"' ~ column ~ '" as __touched_' ~ loop.index) -%}
+    {%- do pairs.append('__touched_' ~ loop.index ~ ' is not distinct from (' ~ expressions[loop.index0] ~ ')') -%}
+  {%- endfor -%}
+  {%- set condition = 'exists (select 1 from (select ' ~ renamed | join(', ') ~ ' from ' ~ touched_groups() ~ ') where ' ~ pairs | join(' and ') ~ ')' -%}
+  {%- set first = '"' ~ key[0] ~ '"' -%}
+  {%- set found = run_query(
+    'select typeof(any_value(' ~ first ~ ')), count(distinct ' ~ first ~ '), count(*) - count(' ~ first ~ '), '
+    ~ 'min(' ~ first ~ ')::varchar, max(' ~ first ~ ')::varchar from ' ~ touched_groups()
+  ).rows[0] -%}
+  {#- a null, a text (its order is the collation's) or a fraction has no literal bounds -#}
+  {%- if found[2] or not found[1] or found[0] not in ('DATE', 'TIMESTAMP', 'INTEGER', 'BIGINT', 'SMALLINT') -%}
+    {{ return(condition) }}
+  {%- endif -%}
+  {%- if found[1] > 400 -%}
+    {%- set bounds = ["'" ~ found[3] ~ "'::" ~ found[0], "'" ~ found[4] ~ "'::" ~ found[0]] -%}
+    {{ return('((' ~ expressions[0] ~ ') between ' ~ bounds | join(' and ') ~ ' and ' ~ condition ~ ')') }}
+  {%- endif -%}
+  {%- set literals = [] -%}
+  {%- for row in run_query('select distinct ' ~ first ~ '::varchar from ' ~ touched_groups() ~ ' order by 1').rows -%}
+    {%- do literals.append("'" ~ row[0] ~ "'::" ~ found[0]) -%}
+  {%- endfor -%}
+  {{ return('((' ~ expressions[0] ~ ') in (' ~ literals | join(', ') ~ ') and ' ~ condition ~ ')') }}
+{% endmacro %}
