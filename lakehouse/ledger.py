@@ -6,9 +6,11 @@ with its exact files, before any of it is read; what a stage did is read back fr
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -81,30 +83,19 @@ class News:
         return min((file.modified_at_utc for file in self.files), default=None)
 
 
-class Ledger:
-    """``ops.batches`` at one version, read once."""
+_PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc", "note")
 
-    def __init__(self, lake: Lake) -> None:
-        self.lake = lake
-        self.snapshot: Snapshot | None = lake.table("ops", "batches").snapshot_or_none()
-        if self.snapshot is None:
-            self._rows = pl.DataFrame(schema={name: SCHEMA[name] for name in _PLAN_COLUMNS})
-        else:
-            stages = ["planned", RETURNED, *_ASIDE]
-            there = self.snapshot.schema()
-            frame = self.snapshot.scan().filter(pl.col("stage").is_in(stages))
-            missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in _PLAN_COLUMNS if name not in there]
-            self._rows = frame.with_columns(missing).select(_PLAN_COLUMNS).collect()
 
-    def after(self, now: datetime) -> datetime:
-        """``now``, or just after the newest record where a clock was set back: the order of records is their truth."""
-        newest = self._rows["recorded_at_utc"].max()
-        return max(now, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now
+class _Source:
+    """What the ledger says of one source's files and batches; immutable."""
 
-    def _seen(self, source: str) -> dict[str, list[tuple[SourceFile, str, str | None]]]:
-        """Per path every version that was seen: file, stage and note, oldest first, without those given back."""
-        rows = self._rows.filter(source=source).sort("recorded_at_utc", maintain_order=True)
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.rows = rows
+
+    @cached_property
+    def seen(self) -> dict[str, list[tuple[SourceFile, str, str | None]]]:
         seen: dict[str, list[tuple[SourceFile, str, str | None]]] = {}
+        rows = self.rows.sort("recorded_at_utc", maintain_order=True)
         for stage, note, files in rows.select("stage", "note", "files").iter_rows():
             for item in files:
                 versions = seen.setdefault(item["path"], [])
@@ -113,6 +104,88 @@ class Ledger:
                 else:
                     versions.append((SourceFile(**item), stage, note))
         return seen
+
+    @cached_property
+    def _planned(self) -> pl.DataFrame:
+        return self.rows.filter(pl.col("stage") == "planned").sort("batch_id")
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        rows = self._planned.select("source", "batch_id", "files", "recorded_at_utc").iter_rows()
+        return [
+            Batch(source, number, tuple(SourceFile(**item) for item in files), at)
+            for source, number, files, at in rows
+        ]
+
+    @cached_property
+    def newest_arrival_utc(self) -> datetime | None:
+        value = self._planned["newest_arrival_utc"].max()
+        return value if isinstance(value, datetime) else None
+
+    @cached_property
+    def newest_record_utc(self) -> datetime:
+        value = self.rows["recorded_at_utc"].max()
+        assert isinstance(value, datetime)
+        return value
+
+
+class _Read:
+    """The ledger's files that this process has read. Rows are only ever added, so the next look reads the new ones."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[frozenset[str], dict[str, _Source]]] = {}
+
+    def sources(self, snapshot: Snapshot) -> dict[str, _Source]:
+        """Every source of the ledger at this version."""
+        uris = frozenset(snapshot.uris())
+        with self._lock:
+            read, sources = self._known.get(snapshot.table.uri, (frozenset[str](), {}))
+            if not read <= uris:  # compacted, an older version, or another table
+                read, sources = frozenset(), {}
+            if fresh := uris - read:
+                sources = _with_rows(sources, _rows(snapshot, sorted(fresh)))
+                self._known[snapshot.table.uri] = (uris, sources)
+            return sources
+
+
+_READ = _Read()
+
+
+def _rows(snapshot: Snapshot, uris: Sequence[str]) -> pl.DataFrame:
+    there = snapshot.schema()
+    missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in _PLAN_COLUMNS if name not in there]
+    stages = ["planned", RETURNED, *_ASIDE]
+    frame = snapshot.scan(uris=uris).filter(pl.col("stage").is_in(stages))
+    return frame.with_columns(missing).select(_PLAN_COLUMNS).collect()
+
+
+def _with_rows(sources: Mapping[str, _Source], rows: pl.DataFrame) -> dict[str, _Source]:
+    parts = rows.partition_by("source", as_dict=True)
+    fresh = {
+        name: _Source(pl.concat([sources[name].rows, part]) if name in sources else part)
+        for (name,), part in parts.items()
+    }
+    return {**sources, **fresh}
+
+
+class Ledger:
+    """``ops.batches`` at one version, read once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.snapshot: Snapshot | None = lake.table("ops", "batches").snapshot_or_none()
+        self._sources = _READ.sources(self.snapshot) if self.snapshot else {}
+
+    def after(self, now: datetime) -> datetime:
+        """``now``, or just after the newest record where a clock was set back: the order of records is their truth."""
+        newest = max((source.newest_record_utc for source in self._sources.values()), default=None)
+        return now if newest is None else max(now, newest + timedelta(microseconds=1))
+
+    def _seen(self, source: str) -> Mapping[str, Sequence[tuple[SourceFile, str, str | None]]]:
+        """Per path every version that was seen: file, stage and note, oldest first, without those given back."""
+        found = self._sources.get(source)
+        return found.seen if found else {}
 
     def known_files(self, source: str) -> dict[str, SourceFile]:
         """Newest version of every file of a source that the ledger has seen, by path."""
@@ -138,28 +211,16 @@ class Ledger:
 
     def batches(self, source: str, *, above: int = 0) -> list[Batch]:
         """Planned batches of a source with a number above ``above``, in order."""
-        rows = self._rows.filter(
-            (pl.col("source") == source) & (pl.col("stage") == "planned") & (pl.col("batch_id") > above)
-        ).sort("batch_id")
-        return [
-            Batch(
-                source,
-                row["batch_id"],
-                tuple(SourceFile(**item) for item in row["files"]),
-                row["recorded_at_utc"],
-            )
-            for row in rows.iter_rows(named=True)
-        ]
+        found = self._sources.get(source)
+        return [batch for batch in found.batches if batch.batch_id > above] if found else []
 
     def last_batch_id(self, source: str) -> int:
         return self.snapshot.txn(names.app_id("plan", source)) if self.snapshot else 0
 
     def newest_arrival_utc(self, source: str) -> datetime | None:
         """Arrival of the newest file that any batch of the source took."""
-        value = self._rows.filter((pl.col("source") == source) & (pl.col("stage") == "planned"))[
-            "newest_arrival_utc"
-        ].max()
-        return value if isinstance(value, datetime) else None
+        found = self._sources.get(source)
+        return found.newest_arrival_utc if found else None
 
     def held_files(self, source: str) -> list[SourceFile]:
         """Files whose content changed under the same name and that wait for a person."""
@@ -173,9 +234,6 @@ class Ledger:
     def held(self, source: str) -> list[tuple[SourceFile, str]]:
         """Files that wait for a person, with what is known of the change."""
         return [(file, note) for file, stage, note in self.newest(source) if stage == "held"]
-
-
-_PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc", "note")
 
 
 def news(

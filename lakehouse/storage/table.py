@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from lakehouse.storage.objects import Objects
 from lakehouse.storage.retry import patient
 from lakehouse.storage.schema import delta_ready, delta_schema
 from lakehouse.storage.stats import footer_stats
+from lakehouse.storage.version import RECENT, Version
 
 _COMMIT_FILE = re.compile(r"/\d{20}\.(?:json|checkpoint\S*\.parquet)$")
 
@@ -82,6 +82,8 @@ class Table:
         from deltalake.exceptions import TableNotFoundError
 
         with translated(f"open {self.label} at {self.uri}"):
+            if version is None and (known := RECENT.get(self.objects)) is not None:
+                return Snapshot(self, known)
             if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
                 raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")
             try:
@@ -98,7 +100,10 @@ class Table:
                 if version is not None and "version" in str(error).lower():
                     raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
                 raise
-        return Snapshot(self, handle)
+        opened = Version(handle, self.uri)
+        if version is None:
+            RECENT.put(self.objects, opened)
+        return Snapshot(self, opened)
 
     def _open(self, version: int | None) -> Any:
         import deltalake
@@ -225,18 +230,21 @@ class Table:
 class Snapshot:
     """One version of one table. Reads are repeatable; a commit through it fails if what it read changed."""
 
-    def __init__(self, table: Table, handle: Any) -> None:
+    def __init__(self, table: Table, read: Version) -> None:
         self.table = table
-        self._handle = handle
-        self.version: int = handle.version()
+        self._read = read
+
+    @property
+    def version(self) -> int:
+        return self._read.number
 
     def __repr__(self) -> str:
         return f"Snapshot({self.table.label} v{self.version})"
 
-    @cached_property
+    @property
     def _schema(self) -> dict[str, pl.DataType]:
         with translated(f"schema of {self.table.label}"):
-            return dict(pl.scan_delta(self._handle).collect_schema())
+            return self._read.schema
 
     def schema(self) -> dict[str, pl.DataType]:
         """Column names and types, in order."""
@@ -244,18 +252,17 @@ class Snapshot:
 
     @property
     def description(self) -> str | None:
-        return self._handle.metadata().description  # type: ignore[no-any-return]
+        return self._read.handle.metadata().description  # type: ignore[no-any-return]
 
     def txn(self, app_id: str) -> int:
         """Highest version that ``app_id`` has committed, 0 when none."""
         with translated(f"transactions of {self.table.label}"):
-            return self._handle.transaction_version(app_id) or 0
+            return self._read.txn(app_id)
 
-    @cached_property
+    @property
     def _files(self) -> pl.DataFrame:
         with translated(f"files of {self.table.label}"):
-            frame = pl.DataFrame(self._handle.get_add_actions(flatten=True))
-        return frame.with_columns(uri=pl.concat_str(pl.lit(self.table.uri.rstrip("/") + "/"), pl.col("path")))
+            return self._read.files
 
     def files(self) -> pl.DataFrame:
         """One row per data file: path, uri, size_bytes, num_records, min.<column>, max.<column>, null_count.<column>."""
@@ -327,7 +334,7 @@ class Snapshot:
         if not columns:
             return self
         with translated(f"add columns {', '.join(columns)} to {self.table.label}"):
-            self._handle.alter.add_columns(list(delta_schema(columns).fields))
+            self._own_handle().alter.add_columns(list(delta_schema(columns).fields))
         return self.table.snapshot()
 
     def commit(
@@ -368,23 +375,29 @@ class Snapshot:
             sizes = dict(self._files.select("path", "size_bytes").iter_rows())
             actions += [RemoveAction(path, data_change, now_ms, sizes[path], {}) for path in remove]
         with translated(f"commit to {self.table.label} after version {self.version}", self.table._folder):
-            self._handle.create_write_transaction(
+            handle = self._own_handle()
+            handle.create_write_transaction(
                 actions,
                 mode="append" if overwrite_schema is None else "overwrite",
-                schema=self._handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
+                schema=handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
                 commit_properties=properties(txns, metadata or {}, mark),
             )
-            self._handle.update_incremental()
-            if self._handle.version() != before + 1:
-                self._handle.load_as_version(self._own_version(before, mark))
-        self.__dict__.pop("_files", None)
-        self.__dict__.pop("_schema", None)
-        self.version = self._handle.version()
+            handle.update_incremental()
+            newest = handle.version()
+            if newest != before + 1:
+                handle.load_as_version(self._own_version(before, newest, mark))
+        self._read = Version(handle, self.table.uri)
+        if self.version == newest:
+            RECENT.put(self.table.objects, self._read)
         return self.version
 
-    def _own_version(self, before: int, mark: str) -> int:
+    def _own_handle(self) -> Any:
+        """The version once more, to commit through: what is read is shared with others."""
+        return self.table._open(self.version)
+
+    def _own_version(self, before: int, newest: int, mark: str) -> int:
         """The version that this commit made, where others have committed between the read or after it."""
-        for version in range(self._handle.version(), before, -1):
+        for version in range(newest, before, -1):
             raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
             if raw is not None and mark.encode() in raw:
                 return version
