@@ -21,7 +21,6 @@ from pandera.backends.polars import builtin_checks
 
 from lakehouse.contracts.rules import ByPandera, Expression
 
-
 #: Up to so many texts are compared one by one: a third of the time of a lookup (measured on 2 to 7 values).
 _COMPARED_TEXTS = 12
 

@@ -197,4 +197,4 @@ def checkpoint_is_due(snapshot: Snapshot) -> bool:
 def write_checkpoint(snapshot: Snapshot) -> None:
     """A checkpoint at this version. Readers start at it; what it replaces of the log stays for its retention."""
     with translated(f"write a checkpoint of {snapshot.table.label}", snapshot.table._folder):
-        snapshot._handle.create_checkpoint()
+        snapshot._own_handle().create_checkpoint()
