@@ -13,7 +13,8 @@ from typing import Any
 from lakehouse import events, names
 from lakehouse.connectors import Batch, SourceFile, connector_for
 from lakehouse.errors import CommitConflict, LakehouseError
-from lakehouse.ledger import RETURNED, Ledger, append, news_of, row_of
+from lakehouse.ledger import Ledger, append, news_of, row_of
+from lakehouse.ledger_rows import RETURNED
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake

@@ -24,7 +24,8 @@ from lakehouse.storage.commits import CHECKPOINT_INTERVAL, StagedFile
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import ObjectInfo
 from lakehouse.storage.retry import patient
-from lakehouse.storage.table import Snapshot, Table
+from lakehouse.storage.snapshot import Snapshot
+from lakehouse.storage.table import Table
 
 #: Requests at once where each takes milliseconds to be answered.
 _AT_ONCE = 16
