@@ -16,51 +16,10 @@ import polars as pl
 from lakehouse import names
 from lakehouse.connectors import Batch, SourceFile, connector_for
 from lakehouse.errors import CommitConflict, LakehouseError
+from lakehouse.ledger_rows import COUNTS, READ, SCHEMA
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import CommitInfo, Lake, Snapshot
-
-_UTC = pl.Datetime("us", "UTC")
-_FILE = pl.Struct(
-    {
-        "path": pl.String(),
-        "size_bytes": pl.Int64(),
-        "modified_at_utc": _UTC,
-        "fingerprint": pl.String(),
-        "content_hash": pl.String(),
-    }
-)
-COUNTS = (
-    "rows_in",
-    "accepted",
-    "deduplicated",
-    "superseded",
-    "late",
-    "quarantined",
-    "rescued",
-    "bytes_in",
-    "bytes_written",
-)
-#: One row per source x batch x stage. Stages: planned | bronze | silver | returned (planned, but vanished or
-#: changed before it was read: as if never planned), and without a batch id: held (changed content, waits for a
-#: person), ignored, unchanged (same content, new fingerprint), duplicate (same content as another file).
-SCHEMA: dict[str, pl.DataType] = {
-    "source": pl.String(),
-    "batch_id": pl.Int64(),
-    "stage": pl.String(),
-    "recorded_at_utc": _UTC,
-    "run_id": pl.String(),
-    "files": pl.List(_FILE),
-    "oldest_arrival_utc": _UTC,
-    "newest_arrival_utc": _UTC,
-    **{name: pl.Int64() for name in COUNTS},
-    "seconds": pl.Float64(),
-    "table_version": pl.Int64(),
-    "note": pl.String(),
-}
-#: Stage of files that a batch did not take after all; also the transaction under which bronze says so.
-RETURNED = "returned"
-_ASIDE = ("held", "ignored", "unchanged", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -87,32 +46,17 @@ class Ledger:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.snapshot: Snapshot | None = lake.table("ops", "batches").snapshot_or_none()
-        if self.snapshot is None:
-            self._rows = pl.DataFrame(schema={name: SCHEMA[name] for name in _PLAN_COLUMNS})
-        else:
-            stages = ["planned", RETURNED, *_ASIDE]
-            there = self.snapshot.schema()
-            frame = self.snapshot.scan().filter(pl.col("stage").is_in(stages))
-            missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in _PLAN_COLUMNS if name not in there]
-            self._rows = frame.with_columns(missing).select(_PLAN_COLUMNS).collect()
+        self._sources = READ.sources(self.snapshot) if self.snapshot else {}
 
     def after(self, now: datetime) -> datetime:
         """``now``, or just after the newest record where a clock was set back: the order of records is their truth."""
-        newest = self._rows["recorded_at_utc"].max()
-        return max(now, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now
+        newest = max((source.newest_record_utc for source in self._sources.values()), default=None)
+        return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
-    def _seen(self, source: str) -> dict[str, list[tuple[SourceFile, str, str | None]]]:
+    def _seen(self, source: str) -> Mapping[str, Sequence[tuple[SourceFile, str, str | None]]]:
         """Per path every version that was seen: file, stage and note, oldest first, without those given back."""
-        rows = self._rows.filter(source=source).sort("recorded_at_utc", maintain_order=True)
-        seen: dict[str, list[tuple[SourceFile, str, str | None]]] = {}
-        for stage, note, files in rows.select("stage", "note", "files").iter_rows():
-            for item in files:
-                versions = seen.setdefault(item["path"], [])
-                if stage == RETURNED:
-                    versions[:] = [v for v in versions if v[0].fingerprint != item["fingerprint"]]
-                else:
-                    versions.append((SourceFile(**item), stage, note))
-        return seen
+        found = self._sources.get(source)
+        return found.seen if found else {}
 
     def known_files(self, source: str) -> dict[str, SourceFile]:
         """Newest version of every file of a source that the ledger has seen, by path."""
@@ -138,28 +82,16 @@ class Ledger:
 
     def batches(self, source: str, *, above: int = 0) -> list[Batch]:
         """Planned batches of a source with a number above ``above``, in order."""
-        rows = self._rows.filter(
-            (pl.col("source") == source) & (pl.col("stage") == "planned") & (pl.col("batch_id") > above)
-        ).sort("batch_id")
-        return [
-            Batch(
-                source,
-                row["batch_id"],
-                tuple(SourceFile(**item) for item in row["files"]),
-                row["recorded_at_utc"],
-            )
-            for row in rows.iter_rows(named=True)
-        ]
+        found = self._sources.get(source)
+        return [batch for batch in found.batches if batch.batch_id > above] if found else []
 
     def last_batch_id(self, source: str) -> int:
         return self.snapshot.txn(names.app_id("plan", source)) if self.snapshot else 0
 
     def newest_arrival_utc(self, source: str) -> datetime | None:
         """Arrival of the newest file that any batch of the source took."""
-        value = self._rows.filter((pl.col("source") == source) & (pl.col("stage") == "planned"))[
-            "newest_arrival_utc"
-        ].max()
-        return value if isinstance(value, datetime) else None
+        found = self._sources.get(source)
+        return found.newest_arrival_utc if found else None
 
     def held_files(self, source: str) -> list[SourceFile]:
         """Files whose content changed under the same name and that wait for a person."""
@@ -173,9 +105,6 @@ class Ledger:
     def held(self, source: str) -> list[tuple[SourceFile, str]]:
         """Files that wait for a person, with what is known of the change."""
         return [(file, note) for file, stage, note in self.newest(source) if stage == "held"]
-
-
-_PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc", "note")
 
 
 def news(

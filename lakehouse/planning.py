@@ -12,8 +12,9 @@ from typing import Any
 
 from lakehouse import events, names
 from lakehouse.connectors import Batch, SourceFile, connector_for
-from lakehouse.errors import CommitConflict
-from lakehouse.ledger import RETURNED, Ledger, append, news_of, row_of
+from lakehouse.errors import CommitConflict, LakehouseError
+from lakehouse.ledger import Ledger, append, news_of, row_of
+from lakehouse.ledger_rows import RETURNED
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
@@ -34,14 +35,20 @@ def plan(
     """Write a batch for everything that has arrived and is not in the ledger; the new batches per source.
 
     All sources are planned in one commit. Two planners at once: one wins, the other reads again and finds
-    nothing left to plan. Files that are held, ignored or duplicates are events, too.
+    nothing left to plan. Files that are held, ignored or duplicates are events, too. Of several sources, one that
+    cannot be looked at is left out: planned by itself it says why.
     """
     chosen = list(pipelines)
     for _ in range(20):
         ledger = Ledger(lake)
         work = _Planning(lake, settings, ledger, run_id, ledger.after(now or datetime.now(UTC)), describe)
         for pipeline in chosen:
-            work.add(pipeline)
+            try:
+                work.add(pipeline)
+            except LakehouseError:
+                if len(chosen) == 1:
+                    raise
+                work.drop(pipeline.name)
         if not work.rows:
             return {}
         try:
@@ -111,6 +118,12 @@ class _Planning:
                 stage = "ignored" if source.on_change == "ignore" else "held"
                 self._aside(pipeline, stage, file, self._difference(pipeline, before, file))
         self.cut(pipeline.name, take)
+
+    def drop(self, source: str) -> None:
+        """Forget what was found of a source."""
+        self.planned.pop(source, None)
+        self.rows = [row for row in self.rows if row["source"] != source]
+        self.events = [event for event in self.events if event.pipeline != source]
 
     def cut(self, source: str, files: Sequence[SourceFile]) -> None:
         """Plan files as batches of at most the size limit."""

@@ -135,7 +135,7 @@ class Settings(BaseSettings):
             )
         return self
 
-    @cached_property
+    @property
     def memory_limit_bytes(self) -> int:
         return validation.parse_size(self.memory_limit)
 
@@ -150,6 +150,11 @@ class Settings(BaseSettings):
     @property
     def thread_count(self) -> int:
         return self.threads or len(os.sched_getaffinity(0))
+
+    def shared_by(self, workers: int) -> Settings:
+        """The same with a part of the memory, for one of several stages at work in this process."""
+        share = max(self.memory_limit_bytes // max(workers, 1), 64 << 20)
+        return self.model_copy(update={"memory_limit": f"{share}B"})
 
     @property
     def catalog_path(self) -> Path:

@@ -18,7 +18,7 @@ RANKS = {
     "errors": 0, "names": 0,
     "settings": 1, "validation": 1,
     "storage": 2, "contracts": 2, "connectors": 2, "pipelines": 2,
-    "results": 3, "ledger": 3, "quarantine": 3, "checks": 3, "events": 3, "planning": 3, "bronze": 3, "silver": 3, "gold": 3,
+    "results": 3, "ledger": 3, "ledger_rows": 3, "quarantine": 3, "checks": 3, "events": 3, "planning": 3, "bronze": 3, "silver": 3, "gold": 3,
     "ops": 4, "doctor": 4,
     "defs": 5, "asset_checks": 5, "cli": 5, "demo": 5, "scaffold": 5, "servers": 5,
     "definitions": 6,
@@ -27,7 +27,7 @@ RANKS = {
 SIBLINGS = {
     ("settings", "validation"),
     ("pipelines", "contracts"), ("pipelines", "connectors"), ("connectors", "storage"), ("connectors", "pipelines"),
-    ("ledger", "results"), ("planning", "ledger"), ("planning", "events"), ("quarantine", "results"),
+    ("ledger", "results"), ("ledger", "ledger_rows"), ("planning", "ledger_rows"), ("bronze", "ledger_rows"), ("planning", "ledger"), ("planning", "events"), ("quarantine", "results"),
     ("bronze", "results"), ("bronze", "ledger"), ("bronze", "quarantine"), ("bronze", "events"), ("bronze", "planning"),
     ("silver", "results"), ("silver", "ledger"), ("silver", "quarantine"),
     ("gold", "checks"), ("gold", "results"), ("gold", "ledger"),

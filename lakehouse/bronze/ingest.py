@@ -19,7 +19,8 @@ from lakehouse.bronze.compare import describe
 from lakehouse.bronze.reading import read_and_write
 from lakehouse.connectors import Batch, Connector, Extract, connector_for
 from lakehouse.errors import CommitConflict, SourceUnavailable
-from lakehouse.ledger import RETURNED, Ledger
+from lakehouse.ledger import Ledger
+from lakehouse.ledger_rows import RETURNED
 from lakehouse.pipelines import Pipeline
 from lakehouse.planning import plan, take_back
 from lakehouse.results import StageResult

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse import ledger
-from lakehouse.defs.runtime import KEY, Runtime, freshness_policy, runtime_of
+from lakehouse.defs.runtime import GOLD_FOLLOWS, KEY, Runtime, freshness_policy, runtime_of
 from lakehouse.defs.workers import note_worker
 from lakehouse.errors import LakehouseError
 from lakehouse.gold.build import build
@@ -16,7 +16,7 @@ from lakehouse.gold.publish import RestorePoint, publish
 from lakehouse.ops import watch
 from lakehouse.settings import Settings
 
-CATALOG = dg.AssetKey(["catalog", "gold"])
+CATALOG = GOLD_FOLLOWS
 
 
 def catalog_definitions(settings: Settings, published: Sequence[dg.AssetKey]) -> dg.Definitions:
@@ -50,6 +50,7 @@ def catalog_definitions(settings: Settings, published: Sequence[dg.AssetKey]) ->
 def _publish(context: dg.AssetExecutionContext, runtime: Runtime) -> Iterator[dg.MaterializeResult[None]]:
     before = runtime.point()
     try:
+        runtime.write_checks()
         ledger.sync(runtime.lake, runtime.pipelines.values())
         # On its own (from the UI, or retried) the step asks for the build again, which then finds nothing to do.
         gold = runtime.gold.get(context.run.run_id) or build(

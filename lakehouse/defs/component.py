@@ -9,14 +9,12 @@ import dagster as dg
 from pydantic import BaseModel
 
 from asset_checks import dagster_form
-from asset_checks.bronze import bronze_checks
 from asset_checks.references import partners, reference_checks
-from asset_checks.silver import silver_checks
 from lakehouse import names
 from lakehouse.defs.backfill import backfill_assets
 from lakehouse.defs.events import contract_schema
 from lakehouse.defs.runtime import KEY, freshness_policy
-from lakehouse.defs.steps import check_references, run_stage
+from lakehouse.defs.steps import check_references, checks_of, run_stage
 from lakehouse.pipelines import Pipeline, PipelineSpec
 from lakehouse.settings import Settings, load_settings
 
@@ -60,7 +58,7 @@ def pipeline_definitions(pipeline: Pipeline, settings: Settings) -> dg.Definitio
 
 def _bronze(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
     spec = pipeline.spec
-    checks = bronze_checks(pipeline)
+    checks = checks_of("bronze", pipeline)
 
     @dg.multi_asset(
         name=f"bronze_{pipeline.name}",
@@ -80,7 +78,7 @@ def _bronze(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
         pool=f"bronze/{pipeline.name}",
     )
     def bronze(context: dg.AssetExecutionContext) -> Any:
-        yield from run_stage(context, "bronze", pipeline, checks)
+        yield from run_stage(context, "bronze", pipeline)
 
     return bronze
 
@@ -90,7 +88,7 @@ def _silver(
 ) -> dg.AssetsDefinition:
     spec = pipeline.spec
     contract = pipeline.contract
-    checks = silver_checks(pipeline)
+    checks = checks_of("silver", pipeline)
     how = {
         "append": "new keys are added",
         "upsert": "the latest state per key",
@@ -124,7 +122,7 @@ def _silver(
         pool=f"silver/{pipeline.name}",
     )
     def silver(context: dg.AssetExecutionContext) -> Any:
-        yield from run_stage(context, "silver", pipeline, checks)
+        yield from run_stage(context, "silver", pipeline)
 
     return silver
 

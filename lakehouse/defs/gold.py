@@ -109,6 +109,7 @@ def _build(
     """Build, then report every model and every test. A failed model or blocking test fails the step at the end."""
     logging.getLogger("dagster._core.execution.plan.active").addFilter(_UNNEEDED)
     try:
+        runtime.write_checks()
         result = build(
             runtime.lake,
             runtime.settings,

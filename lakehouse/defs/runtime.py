@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NoReturn
 
 import dagster as dg
 
+from lakehouse import checks
+from lakehouse.defs.ahead import Ahead
 from lakehouse.errors import CheckFailed, LakehouseError, TransientError
 from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.gold.results import GoldResult
@@ -21,6 +23,8 @@ from lakehouse.storage import Lake
 
 #: The key of the resource in every definition of this project.
 KEY = "lakehouse"
+#: The step at the end of a run, which writes down what the steps before it have left to it.
+GOLD_FOLLOWS = dg.AssetKey(["catalog", "gold"])
 MAX_RETRIES = 3
 FIRST_WAIT_S = 2.0
 
@@ -37,6 +41,9 @@ class Runtime:
     pipelines: Mapping[str, Pipeline]
     gold: dict[str, GoldResult] = field(default_factory=dict)
     backfilled: dict[str, Backfilled] = field(default_factory=dict)
+    ahead: dict[str, Ahead] = field(default_factory=dict)
+    _passed: list[checks.CheckOutcome] = field(default_factory=list)
+    _keeps_passed: bool = True
 
     @cached_property
     def lake(self) -> Lake:
@@ -56,10 +63,30 @@ class Runtime:
             failures.clear(self.lake, [(stage, source)], run_id=run_id)
             del self._open_failures[(stage, source)]
 
+    def checked(self, outcomes: Sequence[checks.CheckOutcome], run: dg.DagsterRun) -> None:
+        """Write down what checks found: failures at once, what passed in one commit for all tables of the run.
+
+        Only failures keep anything from being published, and what a killed run leaves unpublished is checked again.
+        """
+        self._passed += [replace(outcome, run_id=run.run_id) for outcome in outcomes]
+        later = run.asset_selection is not None and GOLD_FOLLOWS in run.asset_selection
+        if not later or not self._keeps_passed or any(not outcome.passed for outcome in outcomes):
+            self.write_checks()
+
+    def write_checks(self) -> None:
+        """Commit the outcomes that wait for it."""
+        waiting, self._passed = self._passed, []
+        try:
+            checks.record(self.lake, waiting)
+        except LakehouseError:
+            self._passed = waiting
+            raise
+
     def gate_failed(
         self, stage: str, source: str | None, messages: list[str], hint: str, run_id: str
     ) -> None:
         """Write that blocking checks of this stage failed. Dagster fails the step itself."""
+        self._keeps_passed = False
         error = CheckFailed("; ".join(messages), hint=hint)
         self._remember(stage, source, error, run_id, is_gate=True)
 
@@ -80,6 +107,7 @@ class Runtime:
         Args:
             remember: False for what nobody but its caller waits for: it must not hold up the source.
         """
+        self._keeps_passed = False  # Dagster may skip the step that would write them
         if isinstance(error, TransientError) and context.retry_number < MAX_RETRIES:
             wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)
             context.log.warning(f"{error.message} (trying again in {wait_s:.1f} s)")

@@ -2,59 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 
 from asset_checks import dagster_form
-from asset_checks.base import Check, Subject, evaluate
+from asset_checks.base import Check, Finding, Subject, evaluate
+from asset_checks.bronze import bronze_checks
+from asset_checks.silver import silver_checks
 from lakehouse import names
 from lakehouse.bronze import ingest
-from lakehouse.checks import CheckOutcome, record
+from lakehouse.bronze.compare import describe
+from lakehouse.checks import CheckOutcome
+from lakehouse.defs.ahead import Ahead
 from lakehouse.defs.events import stage_metadata, table_schema
 from lakehouse.defs.runtime import Runtime, runtime_of
 from lakehouse.defs.workers import note_worker
 from lakehouse.pipelines import Pipeline
+from lakehouse.planning import plan
+from lakehouse.results import StageResult
+from lakehouse.settings import Settings
 from lakehouse.silver import refine
 from lakehouse.storage import Snapshot
 
-_STAGES = {"bronze": ingest, "silver": refine}
+_STAGES: dict[names.Layer, Callable[..., StageResult]] = {"bronze": ingest, "silver": refine}
+_Found = list[tuple[Check, CheckOutcome, Finding]]
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """What a stage did, the version that it left, and what its checks found; no version when nothing has arrived."""
+
+    result: StageResult
+    snapshot: Snapshot | None
+    found: _Found
+
+    @property
+    def gates_closed(self) -> bool:
+        return any(outcome.blocking and not outcome.passed for _, outcome, _ in self.found)
 
 
 def run_stage(
-    context: dg.AssetExecutionContext, layer: names.Layer, pipeline: Pipeline, checks: Sequence[Check]
+    context: dg.AssetExecutionContext, layer: names.Layer, pipeline: Pipeline
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Run one stage of one pipeline and check what it made, in one step.
 
-    The outcomes are committed to ``ops.checks`` before Dagster hears of them: publishing reads them there.
+    Failed outcomes are committed to ``ops.checks`` before Dagster hears of them: publishing reads them there.
     """
     runtime = runtime_of(context)
     note_worker(context.instance, context.run)
     source = pipeline.name
     try:
-        result = _STAGES[layer](runtime.lake, runtime.settings, pipeline, run_id=context.run.run_id)
-        snapshot = runtime.lake.table(layer, source).snapshot_or_none()
-        if snapshot is None:
-            context.log.info(f"{layer}.{source}: nothing has arrived yet")
-            yield dg.MaterializeResult(
-                asset_key=names.asset_key(layer, source),
-                metadata={"dagster/row_count": 0, "batches": "none yet"},
-                check_results=[_nothing_yet(check) for check in checks],
-            )
-            return
-        found = evaluate(checks, _subject(runtime, pipeline, snapshot))
-        record(runtime.lake, [outcome for _, outcome, _ in found], run_id=context.run.run_id)
+        done = _ahead(context, runtime).take(layer, source)
+        if done is None:
+            done = stage_and_check(runtime, layer, pipeline, runtime.settings, context.run.run_id)
+        runtime.checked([outcome for _, outcome, _ in done.found], context.run)
     except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.failed(context, layer, source, error)
-    _settle(runtime, layer, source, [outcome for _, outcome, _ in found], context.run.run_id)
-    metadata = stage_metadata(result, snapshot)
+    if done.snapshot is None:
+        context.log.info(f"{layer}.{source}: nothing has arrived yet")
+        yield dg.MaterializeResult(
+            asset_key=names.asset_key(layer, source),
+            metadata={"dagster/row_count": 0, "batches": "none yet"},
+            check_results=[_nothing_yet(check) for check in checks_of(layer, pipeline)],
+        )
+        return
+    _settle(runtime, layer, source, [outcome for _, outcome, _ in done.found], context.run.run_id)
+    metadata = stage_metadata(done.result, done.snapshot)
     if layer == "bronze":
-        metadata["dagster/column_schema"] = table_schema(snapshot.schema())
+        metadata["dagster/column_schema"] = table_schema(done.snapshot.schema())
     yield dg.MaterializeResult(
         asset_key=names.asset_key(layer, source),
         metadata=metadata,
-        check_results=[dagster_form.result(outcome, finding.facts) for _, outcome, finding in found],
+        check_results=[dagster_form.result(outcome, finding.facts) for _, outcome, finding in done.found],
     )
+
+
+def stage_and_check(
+    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run_id: str
+) -> StageDone:
+    """The stage itself. Raises whatever the stage raises."""
+    result = _STAGES[layer](runtime.lake, settings, pipeline, run_id=run_id)
+    snapshot = runtime.lake.table(layer, pipeline.name).snapshot_or_none()
+    if snapshot is None:
+        return StageDone(result, None, [])
+    return StageDone(
+        result, snapshot, evaluate(checks_of(layer, pipeline), _subject(runtime, pipeline, snapshot))
+    )
+
+
+def checks_of(layer: names.Layer, pipeline: Pipeline) -> Sequence[Check]:
+    """The checks of one stage, in the order in which the UI shows them."""
+    return bronze_checks(pipeline) if layer == "bronze" else silver_checks(pipeline)
+
+
+def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
+    """The run's workers, started by its first step: for every pipeline whose bronze and silver are both selected."""
+    run_id = context.run.run_id
+    if run_id not in runtime.ahead:
+        chosen = context.run.asset_selection
+        sources = [
+            name
+            for name in sorted(runtime.pipelines)
+            if chosen is not None
+            and all(dg.AssetKey(names.asset_key(layer, name)) in chosen for layer in _STAGES)
+        ]
+        if len(sources) < 2:  # nothing to do beside the step
+            sources = []
+        else:
+            plan(
+                runtime.lake, runtime.settings, [runtime.pipelines[name] for name in sources],
+                run_id=run_id, describe=describe,
+            )  # fmt: skip
+
+        def act(layer: str, source: str, settings: Settings) -> tuple[StageDone, bool]:
+            done = stage_and_check(runtime, layer, runtime.pipelines[source], settings, run_id)  # type: ignore[arg-type]
+            return done, not done.gates_closed
+
+        runtime.ahead[run_id] = Ahead(sources, list(_STAGES), runtime.settings, act)
+    return runtime.ahead[run_id]
 
 
 def check_references(
@@ -67,7 +134,7 @@ def check_references(
         yield from (_nothing_yet(check) for check in checks)
         return
     found = evaluate(checks, _subject(runtime, pipeline, snapshot))
-    record(runtime.lake, [outcome for _, outcome, _ in found], run_id=context.run.run_id)
+    runtime.checked([outcome for _, outcome, _ in found], context.run)
     yield from (dagster_form.result(outcome, finding.facts) for _, outcome, finding in found)
 
 

@@ -12,7 +12,8 @@ from lakehouse.storage.duck import (
 from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
 from lakehouse.storage.objects import ObjectInfo, Objects
-from lakehouse.storage.table import Snapshot, Table
+from lakehouse.storage.snapshot import Snapshot
+from lakehouse.storage.table import Table
 
 __all__ = [
     "CommitInfo",

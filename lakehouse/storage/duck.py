@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from lakehouse.settings import Settings
-    from lakehouse.storage.table import Snapshot
+    from lakehouse.storage.snapshot import Snapshot
 
 #: DuckDB's own 3 gave up within a second; a query cannot be resumed, so its requests are asked more patiently.
 _HTTP_RETRIES = 8

@@ -12,9 +12,6 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +22,16 @@ from lakehouse.errors import CommitConflict, LakehouseError, StorageError, Table
 from lakehouse.storage.commits import (
     CommitInfo,
     StagedFile,
-    add_action,
     commit_info,
     first_commit,
-    properties,
 )
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.retry import patient
-from lakehouse.storage.schema import delta_ready, delta_schema
+from lakehouse.storage.schema import delta_ready
+from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.stats import footer_stats
+from lakehouse.storage.version import RECENT, Version
 
 _COMMIT_FILE = re.compile(r"/\d{20}\.(?:json|checkpoint\S*\.parquet)$")
 
@@ -82,6 +79,8 @@ class Table:
         from deltalake.exceptions import TableNotFoundError
 
         with translated(f"open {self.label} at {self.uri}"):
+            if version is None and (known := RECENT.get(self.objects)) is not None:
+                return Snapshot(self, known)
             if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
                 raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")
             try:
@@ -98,7 +97,10 @@ class Table:
                 if version is not None and "version" in str(error).lower():
                     raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
                 raise
-        return Snapshot(self, handle)
+        opened = Version(handle, self.uri)
+        if version is None:
+            RECENT.put(self.objects, opened)
+        return Snapshot(self, opened)
 
     def _open(self, version: int | None) -> Any:
         import deltalake
@@ -220,175 +222,3 @@ class Table:
             reader.seek(0)
             footer = pq.read_metadata(reader)
         return StagedFile(path, size, footer.num_rows, json.dumps(footer_stats(footer)))
-
-
-class Snapshot:
-    """One version of one table. Reads are repeatable; a commit through it fails if what it read changed."""
-
-    def __init__(self, table: Table, handle: Any) -> None:
-        self.table = table
-        self._handle = handle
-        self.version: int = handle.version()
-
-    def __repr__(self) -> str:
-        return f"Snapshot({self.table.label} v{self.version})"
-
-    @cached_property
-    def _schema(self) -> dict[str, pl.DataType]:
-        with translated(f"schema of {self.table.label}"):
-            return dict(pl.scan_delta(self._handle).collect_schema())
-
-    def schema(self) -> dict[str, pl.DataType]:
-        """Column names and types, in order."""
-        return dict(self._schema)
-
-    @property
-    def description(self) -> str | None:
-        return self._handle.metadata().description  # type: ignore[no-any-return]
-
-    def txn(self, app_id: str) -> int:
-        """Highest version that ``app_id`` has committed, 0 when none."""
-        with translated(f"transactions of {self.table.label}"):
-            return self._handle.transaction_version(app_id) or 0
-
-    @cached_property
-    def _files(self) -> pl.DataFrame:
-        with translated(f"files of {self.table.label}"):
-            frame = pl.DataFrame(self._handle.get_add_actions(flatten=True))
-        return frame.with_columns(uri=pl.concat_str(pl.lit(self.table.uri.rstrip("/") + "/"), pl.col("path")))
-
-    def files(self) -> pl.DataFrame:
-        """One row per data file: path, uri, size_bytes, num_records, min.<column>, max.<column>, null_count.<column>."""
-        return self._files
-
-    def uris(self) -> list[str]:
-        return self._files["uri"].to_list()
-
-    def num_rows(self) -> int:
-        return int(self._files["num_records"].sum() or 0)
-
-    def size_bytes(self) -> int:
-        return int(self._files["size_bytes"].sum() or 0)
-
-    def files_in_range(self, column: str, low: Any, high: Any) -> list[str]:
-        """URIs of the files that may hold a value of ``column`` in [low, high], judged by their statistics."""
-        files = self._files
-        if f"min.{column}" not in files.columns:
-            return self.uris()
-        outside = (pl.col(f"max.{column}") < low) | (pl.col(f"min.{column}") > high)
-        return files.filter(outside.not_().fill_null(True))["uri"].to_list()
-
-    def scan(
-        self, columns: Sequence[str] | None = None, *, uris: Sequence[str] | None = None
-    ) -> pl.LazyFrame:
-        """The version's rows, or those of some of its files. Columns a file lacks are null."""
-        chosen = self.uris() if uris is None else list(uris)
-        frame = (
-            pl.scan_parquet(
-                chosen,
-                schema=self._schema,
-                missing_columns="insert",
-                extra_columns="ignore",
-                hive_partitioning=False,
-                glob=False,
-                storage_options=self.table.options or None,
-            )
-            if chosen
-            else pl.LazyFrame(schema=self._schema)
-        )
-        return frame if columns is None else frame.select(columns)
-
-    def commits(self) -> Iterator[CommitInfo]:
-        """The commits up to this version, the newest first, as far back as the log reaches; read one by one.
-
-        Not the library's ``history``: for a version that is not the newest (pinned, or overtaken meanwhile) it
-        returns the newest commits of the table under the numbers of this version's (measured, deltalake 1.6.6).
-        """
-        for version in range(self.version, -1, -1):
-            raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
-            if raw is None:
-                return
-            yield commit_info(version, raw)
-
-    def history(self, limit: int | None = None) -> list[CommitInfo]:
-        """The newest ``limit`` commits up to this version, the newest first."""
-        return list(islice(self.commits(), limit))
-
-    def stage(self, frame: pl.LazyFrame, *, max_rows_per_file: int | None = None) -> list[StagedFile]:
-        """See ``Table.stage``."""
-        return self.table.stage(frame, max_rows_per_file=max_rows_per_file)
-
-    def adopt(self, paths: Iterable[str]) -> list[StagedFile]:
-        """See ``Table.adopt``."""
-        return self.table.adopt(paths)
-
-    def add_columns(self, columns: Mapping[str, pl.DataType]) -> Snapshot:
-        """A commit of its own that adds nullable columns; harmless when nothing follows it."""
-        if not columns:
-            return self
-        with translated(f"add columns {', '.join(columns)} to {self.table.label}"):
-            self._handle.alter.add_columns(list(delta_schema(columns).fields))
-        return self.table.snapshot()
-
-    def commit(
-        self,
-        *,
-        add: Sequence[StagedFile] = (),
-        remove: Iterable[str] = (),
-        txns: Mapping[str, int] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        overwrite_schema: Mapping[str, pl.DataType] | None = None,
-        data_change: bool = True,
-    ) -> int:
-        """Adopt and remove files in one atomic commit; the new version.
-
-        Args:
-            add: staged files of this table.
-            remove: paths (relative, as in ``files()``) that the commit takes out.
-            txns: application transactions, app id → batch number.
-            metadata: JSON document kept in the commit, read back by ``history``.
-            overwrite_schema: replace everything, with this schema; ``remove`` must then be empty.
-            data_change: False when the rows that come are the rows that go, in other files.
-
-        Raises:
-            CommitConflict: what this snapshot read has changed since, or the transaction is taken.
-        """
-        from deltalake.transaction import RemoveAction
-
-        before, mark = self.version, uuid.uuid4().hex
-        remove, txns = list(remove), dict(txns or {})
-        if remove or overwrite_schema is not None:
-            # Whoever takes files out takes a turn. The library lets a commit that began before a compaction take the
-            # same file out again, and the rows are there twice (measured: docs/decisions/0040).
-            turn = names.app_id("files", self.table.name)
-            txns[turn] = self.txn(turn) + 1
-        now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        actions: list[Any] = [add_action(file, data_change=data_change) for file in add]
-        if overwrite_schema is None:
-            sizes = dict(self._files.select("path", "size_bytes").iter_rows())
-            actions += [RemoveAction(path, data_change, now_ms, sizes[path], {}) for path in remove]
-        with translated(f"commit to {self.table.label} after version {self.version}", self.table._folder):
-            self._handle.create_write_transaction(
-                actions,
-                mode="append" if overwrite_schema is None else "overwrite",
-                schema=self._handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
-                commit_properties=properties(txns, metadata or {}, mark),
-            )
-            self._handle.update_incremental()
-            if self._handle.version() != before + 1:
-                self._handle.load_as_version(self._own_version(before, mark))
-        self.__dict__.pop("_files", None)
-        self.__dict__.pop("_schema", None)
-        self.version = self._handle.version()
-        return self.version
-
-    def _own_version(self, before: int, mark: str) -> int:
-        """The version that this commit made, where others have committed between the read or after it."""
-        for version in range(self._handle.version(), before, -1):
-            raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
-            if raw is not None and mark.encode() in raw:
-                return version
-        raise StorageError(
-            f"{self.table.label}: the commit after version {before} is not in the log: another writer overwrote it",
-            hint="lakehouse doctor (the store must refuse to create an object that is there)",
-        )

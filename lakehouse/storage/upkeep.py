@@ -24,7 +24,8 @@ from lakehouse.storage.commits import CHECKPOINT_INTERVAL, StagedFile
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import ObjectInfo
 from lakehouse.storage.retry import patient
-from lakehouse.storage.table import Snapshot, Table
+from lakehouse.storage.snapshot import Snapshot
+from lakehouse.storage.table import Table
 
 #: Requests at once where each takes milliseconds to be answered.
 _AT_ONCE = 16
@@ -197,4 +198,4 @@ def checkpoint_is_due(snapshot: Snapshot) -> bool:
 def write_checkpoint(snapshot: Snapshot) -> None:
     """A checkpoint at this version. Readers start at it; what it replaces of the log stays for its retention."""
     with translated(f"write a checkpoint of {snapshot.table.label}", snapshot.table._folder):
-        snapshot._handle.create_checkpoint()
+        snapshot._own_handle().create_checkpoint()

@@ -23,9 +23,9 @@ _VOLATILE = {
     "bytes_written",
     "table_version",
 }
-#: Differ when what was delivered apart is planned together, as after a crash before the plan: of two equal rows,
-#: which one a history version names as its origin.
-_BATCHING = {"_batch_id", "batch_id", "_source_file", "_source_row"}
+#: Differ when what was delivered apart is planned or refined together, as after a crash: of two equal rows, which
+#: one a history version names as its origin; which contract refused a row; the null columns of its ``_raw``.
+_BATCHING = {"_batch_id", "batch_id", "_source_file", "_source_row", "_contract_hash", "_raw"}
 
 
 def take(lab: Lab, *, same_batches: bool = True) -> dict[str, Any]:
@@ -59,10 +59,22 @@ def _rows(table: Any, dropped: set[str]) -> list[str]:
 
     handle = deltalake.DeltaTable(table.uri, storage_options=table.options or None)
     rows = handle.to_pyarrow_table().to_pylist()
+    if "_raw" in dropped:
+        rows = [{**row, "_raw": _without_nulls(row["_raw"])} if "_raw" in row else row for row in rows]
+        dropped = dropped - {"_raw"}
     return sorted(
         json.dumps({k: v for k, v in row.items() if k not in dropped}, default=str, sort_keys=True)
         for row in rows
     )
+
+
+def _without_nulls(raw: str) -> str:
+    """The record without columns that it does not have: a later delivery may have added them to bronze meanwhile."""
+    try:
+        record = json.loads(raw)
+    except ValueError:
+        return raw
+    return json.dumps({key: value for key, value in record.items() if value is not None})
 
 
 def _conservation(lake: Any, source: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -197,18 +198,39 @@ def test_a_commit_knows_its_own_version_when_others_commit_beside_it(
     mine = table.snapshot()
     other = table.snapshot()
     other.commit(add=table.stage(FRAME.lazy()), metadata={"who": "before"})
-    real = mine._handle.create_write_transaction
+    handle = mine._own_handle()
+    real = handle.create_write_transaction
 
     def overtaken(*args: object, **options: object) -> None:
         real(*args, **options)
         table.snapshot().commit(add=table.stage(FRAME.lazy()), metadata={"who": "after"})
 
-    handle = mine._handle
     monkeypatch.setattr(handle, "create_write_transaction", overtaken)
+    monkeypatch.setattr(mine, "_own_handle", lambda: handle)
     assert mine.commit(add=table.stage(FRAME.lazy()), metadata={"who": "me"}) == 2
     assert next(mine.commits()).metadata == {"who": "me"}
     assert mine.num_rows() == 3 * FRAME.height
     assert table.snapshot().version == 3
+
+
+def test_a_table_that_was_removed_and_made_again_is_read_anew(table: Table) -> None:
+    create(table)
+    table.snapshot().commit(add=table.stage(FRAME.lazy()))
+    assert table.snapshot().num_rows() == 2 * FRAME.height
+    shutil.rmtree(table.uri)
+    assert table.snapshot_or_none() is None
+    create(table)
+    table.snapshot().commit()
+    assert table.snapshot().num_rows() == FRAME.height
+
+
+def test_a_snapshot_stays_what_it_was_when_another_commits(table: Table) -> None:
+    create(table)
+    mine, other = table.snapshot(), table.snapshot()
+    other.commit(add=table.stage(FRAME.lazy()), txns={"a": 7})
+    assert (mine.version, mine.num_rows(), mine.txn("a")) == (0, FRAME.height, 0)
+    assert (other.version, other.num_rows(), other.txn("a")) == (1, 2 * FRAME.height, 7)
+    assert table.snapshot().version == 1
 
 
 def test_a_first_commit_that_a_crash_cut_off_is_no_table(table: Table) -> None:

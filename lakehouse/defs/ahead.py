@@ -1,0 +1,78 @@
+"""Bronze and silver of a run's pipelines, on worker threads, ahead of the steps that tell Dagster of them.
+
+Dagster runs the steps of a process one after the other, and each spends half its time in Python. Here the next
+pipelines are read and written meanwhile, one after the other per core, so that the cores stay busy. A step takes the
+outcome of its stage, or the error; what the stages do, and their order within a pipeline, is the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse.settings import Settings
+
+#: A stage of a pipeline: layer and source.
+Stage = tuple[str, str]
+#: What runs a stage with its share of the memory. The flag says whether what follows may run.
+Act = Callable[[str, str, Settings], tuple[Any, bool]]
+
+
+@dataclass
+class _Job:
+    source: str
+    layers: Sequence[str]
+
+
+class Ahead:
+    """Runs ``act`` for every layer of every source. Threads end with their work, and never hold up the process."""
+
+    def __init__(self, sources: Iterable[str], layers: Sequence[str], settings: Settings, act: Act) -> None:
+        self._jobs = deque(_Job(source, layers) for source in sources)
+        self._act = act
+        self._futures: dict[Stage, Future[Any]] = {
+            (layer, job.source): Future() for job in self._jobs for layer in layers
+        }
+        self._untaken = set(self._futures)
+        workers = min(settings.thread_count, len(self._jobs))
+        self._settings = settings.shared_by(workers)
+        for number in range(workers):
+            threading.Thread(target=self._work, name=f"stages-{number}", daemon=True).start()
+
+    def take(self, layer: str, source: str) -> Any:
+        """The stage's outcome, waited for; its error is raised. None where the caller must work itself.
+
+        That is so for stages that are not of these, for retries, and after a stage that let nothing follow.
+        """
+        if (layer, source) not in self._untaken:
+            return None
+        self._untaken.remove((layer, source))
+        return self._futures[layer, source].result()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                return
+            goes_on = True
+            for layer in job.layers:
+                goes_on = self._run(layer, job.source) if goes_on else self._leave(layer, job.source)
+
+    def _run(self, layer: str, source: str) -> bool:
+        future = self._futures[layer, source]
+        try:
+            outcome, goes_on = self._act(layer, source, self._settings)
+        except BaseException as error:  # noqa: BLE001  it belongs to the step that asks
+            future.set_exception(error)
+            return False
+        future.set_result(outcome)
+        return goes_on
+
+    def _leave(self, layer: str, source: str) -> bool:
+        self._futures[layer, source].set_result(None)
+        return False
