@@ -22,14 +22,15 @@ _ISO = (
 def instants(target: pl.Datetime) -> tuple[Attempt, ...]:
     """Attempts that read ISO 8601 text, the commonest spellings first.
 
-    The first two formats take Polars' own parser (0.04 s per million rows; the general ones 0.25 s and
-    0.6 s), and each later attempt sees only what the earlier ones left, which costs nothing when that is
-    nothing.
+    The formats of a fixed length take Polars' own parser: 0.06 s per million rows, but 0.25 s for texts that it does
+    not fit, so each sees only texts of its length. The general ones take 0.25 s and 0.6 s, and see what is left.
     """
     unit = target.time_unit
 
-    def exactly(format_: str) -> Attempt:
+    def exactly(format_: str, length: int | None = None) -> Attempt:
         def attempt(text: pl.Expr) -> pl.Expr:
+            if length is not None:
+                text = pl.when(text.str.len_bytes() == length).then(text)
             parsed = text.str.to_datetime(format_, time_unit=unit, strict=False, exact=True)
             return _in_zone(parsed, "%#z" in format_, target.time_zone)
 
@@ -50,8 +51,10 @@ def instants(target: pl.Datetime) -> tuple[Attempt, ...]:
         return _in_zone(parsed, True, target.time_zone)
 
     return (
-        exactly("%Y-%m-%dT%H:%M:%SZ"),
-        exactly("%Y-%m-%d %H:%M:%S"),
+        exactly("%Y-%m-%dT%H:%M:%SZ", 20),
+        exactly("%Y-%m-%dT%H:%M:%S.%3fZ", 24),
+        exactly("%Y-%m-%dT%H:%M:%S.%6fZ", 27),
+        exactly("%Y-%m-%d %H:%M:%S", 19),
         exactly("%Y-%m-%dT%H:%M:%S%.f%#z"),
         any_iso,
     )

@@ -18,8 +18,11 @@ from lakehouse.silver import merge
 from lakehouse.silver.prepare import LINEAGE_SCHEMA, SEQUENCE, with_file_order
 from lakehouse.silver.shape import shape, table_schema, with_own_sequence
 from lakehouse.silver.spool import Spool
-from lakehouse.silver.write import Rewrite, existing_rows, rewrite
+from lakehouse.silver.write import Rewrite, candidate_files, existing_rows, rewrite
 from lakehouse.storage import Snapshot, Table
+
+#: Keys alone take so much less memory than rows.
+_KEYS_SHARE = 4
 
 
 def file_order(batches: Iterable[Batch]) -> dict[str, int]:
@@ -48,7 +51,7 @@ def merge_batch(
     schema = table_schema(pipeline)
     changes = shape(accepted, pipeline, order)
     none = pl.DataFrame(schema={name: schema[name] for name in key})
-    if pipeline.spec.silver.mode == "append" and not key:
+    if pipeline.spec.silver.mode == "append" and (not key or _adds_only(snapshot, changes, key, rows, spool)):
         staged = table.stage(changes.select(*schema))
         tally = merge.Tally(accepted=merge.by_batch(table.read_staged(staged, [names.BATCH_ID])))
         return merge.Merged(pl.DataFrame(), none, tally), Rewrite(staged, [])
@@ -59,6 +62,20 @@ def merge_batch(
         pieces.append(spool.park(output) if rows > merged.changes else output)
         total = total.plus(merged)
     return total, rewrite(table, snapshot, pieces, total.replaced, key)
+
+
+def _adds_only(
+    snapshot: Snapshot | None, changes: pl.LazyFrame, key: Sequence[str], rows: int, spool: Spool
+) -> bool:
+    """True when no key of the changes can be in the table or comes twice, so that nothing has to be compared.
+
+    So it is with numbers that grow. Their keys must fit memory to be counted: a few times what a slice may hold.
+    """
+    if not 0 < rows <= _KEYS_SHARE * spool.rows_that_fit:
+        return False
+    if snapshot is not None and candidate_files(snapshot, changes, key):
+        return False
+    return merge.is_all_new(changes, key, rows)
 
 
 def merged_slices(

@@ -81,13 +81,24 @@ class Merged:
 
 def merge_append(changes: pl.DataFrame, existing_keys: pl.DataFrame, key: Sequence[str]) -> Merged:
     """First row of each key wins, in arrival order; a key that the table has is a duplicate."""
-    first = changes.sort(ARRIVAL_ORDER).unique(key, keep="first", maintain_order=True)
-    fresh = first.join(existing_keys, on=key, how="anti")
+    first = changes
+    if changes.select(_distinct_keys(key)).item() < changes.height:
+        first = changes.sort(ARRIVAL_ORDER).unique(key, keep="first", maintain_order=True)
+    fresh = first if existing_keys.is_empty() else first.join(existing_keys, on=key, how="anti")
     return Merged(
         rows=fresh.drop(FILE_ORDER),
         replaced=existing_keys.clear(),
         tally=Tally(accepted=by_batch(fresh), deduplicated=by_batch(changes) - by_batch(fresh)),
     )
+
+
+def _distinct_keys(key: Sequence[str]) -> pl.Expr:
+    return (pl.col(key[0]) if len(key) == 1 else pl.struct(key)).n_unique()
+
+
+def is_all_new(changes: pl.LazyFrame, key: Sequence[str], rows: int) -> bool:
+    """True when no two of the ``rows`` changes have one key."""
+    return bool(changes.select(_distinct_keys(key)).collect(engine="streaming").item() == rows)
 
 
 def merge_upsert(
@@ -103,13 +114,11 @@ def merge_upsert(
     change of a key beside a newer one in the same batch; *late* a change older than what the table has
     (by arrival only where ``existing`` says how its rows arrived).
     """
-    distinct = changes.sort(ARRIVAL_ORDER).unique([*key, *content], keep="last", maintain_order=True)
-    if sequence_by:
-        order = [*sequence_by, _CONTENT]
-        distinct = _with_content(distinct, key, sequence_by, content)
-    else:
-        order = list(ARRIVAL_ORDER)
-    newest = distinct.sort(order, nulls_last=False).unique(key, keep="last", maintain_order=True)
+    distinct = _without_repetitions(changes, key, sequence_by, content)
+    # What is sorted by key and order has the newest row of a key last.
+    order = [*sequence_by, _CONTENT] if sequence_by else list(ARRIVAL_ORDER)
+    distinct = distinct.sort([*key, *order], nulls_last=False)
+    newest = distinct.filter(~_same_as_next(key))
     by_arrival = not sequence_by and set(ARRIVAL_ORDER) <= set(existing.columns)
     compared = dict.fromkeys([*content, *(ARRIVAL_ORDER if by_arrival else ())])
     before = existing.select([*key, *(pl.col(c).alias(f"__old_{c}") for c in compared)])
@@ -135,6 +144,34 @@ def merge_upsert(
             late=by_batch(judged.filter("__late")),
         ),
     )
+
+
+def _same_as_next(columns: Sequence[str]) -> pl.Expr:
+    """True for a row that the next one equals in these columns."""
+    same = [pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in columns]
+    return pl.all_horizontal(*same) & (pl.int_range(pl.len()) < pl.len() - 1)
+
+
+def _without_repetitions(
+    changes: pl.DataFrame, key: Sequence[str], sequence_by: Sequence[str], content: Sequence[str]
+) -> pl.DataFrame:
+    """The changes without those that another repeats; of equal ones the last to arrive stays.
+
+    Equal rows agree in key and sequence, so only rows that do are compared whole (measured: a third of the time for
+    a million changes). With a sequence, ``__content`` is added: text that settles a tie, null where there is none.
+    """
+    alike = [*key, *sequence_by]
+    ordered = changes.sort([*alike, *ARRIVAL_ORDER])
+    same = ordered.select(_same_as_next(alike)).to_series()
+    if sequence_by:
+        ordered = ordered.with_columns(pl.lit(None, pl.String).alias(_CONTENT))
+    if not same.any():
+        return ordered
+    tied = same | same.shift(1, fill_value=False)
+    doubtful = ordered.filter(tied).unique([*alike, *content], keep="last", maintain_order=True)
+    if sequence_by:
+        doubtful = _with_content(doubtful, key, sequence_by, content)
+    return pl.concat([ordered.filter(~tied), doubtful])
 
 
 def _with_content(

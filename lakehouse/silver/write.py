@@ -20,10 +20,18 @@ class Rewrite:
     remove: list[str]
 
 
-def candidate_files(snapshot: Snapshot, changes: pl.DataFrame, key: Sequence[str]) -> list[str]:
+def candidate_files(
+    snapshot: Snapshot, changes: pl.DataFrame | pl.LazyFrame, key: Sequence[str]
+) -> list[str]:
     """URIs of the files whose statistics allow a key of ``changes``."""
     files = snapshot.files()
-    if changes.is_empty() or files.is_empty():
+    if files.is_empty():
+        return []
+    ends = [
+        end for column in key for end in (pl.col(column).min(), pl.col(column).max().name.suffix("__max"))
+    ]
+    found = changes.lazy().select(ends).collect(engine="streaming")
+    if found.is_empty() or found[key[0]][0] is None:
         return []
     possible = pl.lit(True)
     for column in key:
@@ -31,9 +39,7 @@ def candidate_files(snapshot: Snapshot, changes: pl.DataFrame, key: Sequence[str
         if low not in files.columns or high not in files.columns:
             continue
         dtype = files.schema[low]
-        bounds = changes.select(
-            pl.col(column).min().cast(dtype).alias("low"), pl.col(column).max().cast(dtype).alias("high")
-        )
+        bounds = found.select(pl.col(column).cast(dtype), pl.col(f"{column}__max").cast(dtype))
         smallest, largest = bounds.row(0)
         outside = (pl.col(high) < smallest) | (pl.col(low) > largest)
         possible = possible & outside.not_().fill_null(True)
