@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import polars as pl
 
@@ -19,7 +19,8 @@ _SLICE = "__slice"
 _SLICE_SHARE = 0.12
 #: Rows of one row group of a spool file: what a streaming read of it holds at once.
 _SPOOL_GROUP = 100_000
-_COMPRESSION_LEVEL = 1
+#: Spool files live for seconds: speed counts, not size.
+_COMPRESSION: Literal["lz4"] = "lz4"
 
 
 class Spool:
@@ -73,9 +74,7 @@ class Spool:
         folder = self.folder / "prepared"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{uuid.uuid4().hex}.parquet"
-        frame.sink_parquet(
-            path, compression="zstd", compression_level=_COMPRESSION_LEVEL, row_group_size=_SPOOL_GROUP
-        )
+        frame.sink_parquet(path, compression=_COMPRESSION, row_group_size=_SPOOL_GROUP)
         return pl.scan_parquet(path, glob=False)
 
     def slices(self, changes: pl.LazyFrame, rows: int, key: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -93,7 +92,7 @@ class Spool:
             for (part,), piece in chunk.partition_by(_SLICE, as_dict=True, include_key=False).items():
                 target = folder / f"{part:05d}" / f"{index:05d}.parquet"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                piece.write_parquet(target, compression="zstd", compression_level=_COMPRESSION_LEVEL)
+                piece.write_parquet(target, compression=_COMPRESSION)
         for part_folder in sorted(folder.iterdir()):
             yield pl.read_parquet(part_folder / "*.parquet", hive_partitioning=False)
 
@@ -101,5 +100,5 @@ class Spool:
         """A slice's rows on disk until the commit: memory holds one slice at a time."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"merged-{uuid.uuid4().hex}.parquet"
-        output.write_parquet(path, compression="zstd", compression_level=_COMPRESSION_LEVEL)
+        output.write_parquet(path, compression=_COMPRESSION)
         return pl.scan_parquet(path, glob=False)
