@@ -194,6 +194,8 @@ def ours(case: Mapping[str, Any]) -> Work:
     """The gold build as `lakehouse run` calls it, from a copy of the built lake."""
     lake = Path(case["folder"], "ours")
     shutil.copytree(Path(case["state"], "ours"), lake)
+    import pandas  # noqa: F401  PyArrow imports it for the statistics of timestamps: by gold, a run has
+
     from lakehouse.gold.build import ensure_manifest
 
     ensure_manifest(_lake(lake)[0], lake / "project")  # parsed, as on every run but the first

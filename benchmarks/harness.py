@@ -171,7 +171,7 @@ def compare(contestants: Sequence[Contestant], *, rounds: int, folder: Path) -> 
                 f"  {number + 1}/{rounds} {contestant.name:<40} {measured.wall_s:8.2f} s "
                 f"{measured.cpu_s:8.2f} CPU-s {measured.peak_rss_bytes >> 20:6} MiB"
             )
-    rows = {result.name: result.facts["rows"] for result in results if "rows" in result.facts}
+    rows = {result.name: str(result.facts["rows"]) for result in results if "rows" in result.facts}
     if len(set(rows.values())) > 1:
         raise RuntimeError(f"not the same work: rows {rows}")
     return results

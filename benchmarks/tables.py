@@ -37,3 +37,24 @@ class LineItem(Contract):
     class Config:
         name = "lineitem"
         unique = ["l_orderkey", "l_linenumber"]
+
+
+class Flight(Contract):
+    """One row per scheduled departure; a row that is sent again replaces the one before."""
+
+    day: pl.Date = pa.Field(description="Local date.")
+    carrier: pl.String = pa.Field(str_length={"min_value": 2, "max_value": 2}, description="Airline.")
+    flight: pl.Int32 = pa.Field(gt=0, description="Number.")
+    sched_dep_time: pl.Int32 = pa.Field(ge=0, le=2400, description="Clock reading.")
+    origin: pl.String = pa.Field(isin=["EWR", "JFK", "LGA"], description="From.")
+    dest: pl.String = pa.Field(description="To.")
+    tailnum: pl.String = pa.Field(nullable=True, description="Aircraft.")
+    dep_delay: pl.Int32 = pa.Field(ge=-120, le=2880, nullable=True, description="Minutes.")
+    arr_delay: pl.Int32 = pa.Field(ge=-240, le=2880, nullable=True, description="Minutes.")
+    air_time: pl.Int32 = pa.Field(gt=0, nullable=True, description="Minutes.")
+    distance: pl.Int32 = pa.Field(gt=0, description="Miles.")
+    sent_no: pl.Int64 = pa.Field(ge=0, description="Which sending it is from.")
+
+    class Config:
+        name = "flight"
+        unique = ["day", "carrier", "flight", "sched_dep_time"]
