@@ -98,9 +98,9 @@ def run(contestant: Contestant, folder: Path) -> Run:
 def _child(function: str, case: Mapping[str, Any]) -> None:
     module, _, name = function.partition(":")
     work: Callable[[], Any] = getattr(importlib.import_module(module), name)(case)
-    written, cpu, wall = _written_bytes(), _cpu_seconds(), time.perf_counter()
+    written, cpu, wall = written_bytes(), _cpu_seconds(), time.perf_counter()
     found = work()
-    run = Run(time.perf_counter() - wall, _cpu_seconds() - cpu, _peak_rss(), _written_bytes() - written)
+    run = Run(time.perf_counter() - wall, _cpu_seconds() - cpu, peak_rss(), written_bytes() - written)
     # Work may hand back a function: what it finds out about the result is not part of the measurement.
     run = replace(run, facts=(found() if callable(found) else found) or {})
     print(f"\n{_RESULT}{json.dumps(asdict(run), default=str)}", flush=True)
@@ -123,12 +123,12 @@ def _cpu_seconds() -> float:
     return total
 
 
-def _peak_rss() -> int:
+def peak_rss() -> int:
     """Most memory that each living process ever held, together."""
     return sum(_status(process.pid, "VmHWM") or process.memory_info().rss for process in _family())
 
 
-def _written_bytes() -> int:
+def written_bytes() -> int:
     """Bytes given to write calls, whether or not they have reached the disk."""
     total = 0
     for process in _family():
