@@ -7,11 +7,13 @@ outcome of its stage, or the error; what the stages do, and their order within a
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lakehouse.settings import Settings
@@ -29,11 +31,19 @@ class _Job:
 
 
 class Ahead:
-    """Runs ``act`` for every layer of every source. Threads end with their work, and never hold up the process."""
+    """Runs ``act`` for every layer of every source. Threads end with their work, and never hold up the process.
 
-    def __init__(self, sources: Iterable[str], layers: Sequence[str], settings: Settings, act: Act) -> None:
+    Which stages are at work stands in a file of the run: where the process is killed, Dagster knows another step.
+    """
+
+    def __init__(
+        self, run_id: str, sources: Iterable[str], layers: Sequence[str], settings: Settings, act: Act
+    ) -> None:
         self._jobs = deque(_Job(source, layers) for source in sources)
         self._act = act
+        self._note = _note(settings, run_id)
+        self._at_work: set[Stage] = set()
+        self._lock = threading.Lock()
         self._futures: dict[Stage, Future[Any]] = {
             (layer, job.source): Future() for job in self._jobs for layer in layers
         }
@@ -64,15 +74,52 @@ class Ahead:
                 goes_on = self._run(layer, job.source) if goes_on else self._leave(layer, job.source)
 
     def _run(self, layer: str, source: str) -> bool:
-        future = self._futures[layer, source]
+        stage, future = (layer, source), self._futures[layer, source]
         try:
+            self._begin(stage)
             outcome, goes_on = self._act(layer, source, self._settings)
+            self._end(stage)
         except BaseException as error:  # noqa: BLE001  it belongs to the step that asks
+            self._at_work.discard(stage)
             future.set_exception(error)
             return False
         future.set_result(outcome)
         return goes_on
 
+    def _begin(self, stage: Stage) -> None:
+        with self._lock:
+            self._at_work.add(stage)
+            self._write()
+
+    def _end(self, stage: Stage) -> None:
+        with self._lock:
+            self._at_work.discard(stage)
+            self._write()
+
+    def _write(self) -> None:
+        if not self._at_work:
+            self._note.unlink(missing_ok=True)
+            return
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._note.with_suffix(".new")
+        fresh.write_text(json.dumps(sorted(self._at_work)))
+        fresh.replace(self._note)
+
     def _leave(self, layer: str, source: str) -> bool:
         self._futures[layer, source].set_result(None)
         return False
+
+
+def _note(settings: Settings, run_id: str) -> Path:
+    return Path(settings.state_dir, "working", f"{run_id}.json")
+
+
+def left_at_work(settings: Settings, run_id: str) -> list[Stage] | None:
+    """The stages in which a run's process died, and forget them; None when it had none on worker threads."""
+    note = _note(settings, run_id)
+    try:
+        stages = [(layer, source) for layer, source in json.loads(note.read_text())]
+    except FileNotFoundError:
+        return None
+    note.unlink(missing_ok=True)
+    return stages

@@ -207,7 +207,7 @@ def _prepared(
     from lakehouse.defs.workers import note_reaped, reap
 
     with quiet(), open_instance(settings) as instance:
-        note_reaped(reap(instance), Lake.from_settings(settings))
+        note_reaped(reap(instance), Lake.from_settings(settings), settings)
         yield definitions_for(settings, pipelines), instance, Recorder(progress)
 
 

@@ -44,7 +44,7 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
     def arrivals_sensor(context: dg.SensorEvaluationContext) -> Any:
         runtime = runtime_of(context)
         ended = workers.reap(context.instance)
-        workers.note_reaped(ended, runtime.lake)
+        workers.note_reaped(ended, runtime.lake, runtime.settings)
         for run in ended:
             context.log.warning(
                 f"run {run.run_id} had no process any more; it is ended, its work is done again"

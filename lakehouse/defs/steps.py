@@ -120,7 +120,7 @@ def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
             done = stage_and_check(runtime, layer, runtime.pipelines[source], settings, run_id)  # type: ignore[arg-type]
             return done, not done.gates_closed
 
-        runtime.ahead[run_id] = Ahead(sources, list(_STAGES), runtime.settings, act)
+        runtime.ahead[run_id] = Ahead(run_id, sources, list(_STAGES), runtime.settings, act)
     return runtime.ahead[run_id]
 
 

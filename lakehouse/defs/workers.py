@@ -15,8 +15,10 @@ import dagster as dg
 import psutil
 from dagster import DagsterRunStatus, RunsFilter
 
+from lakehouse.defs.ahead import left_at_work
 from lakehouse.errors import PermanentError
 from lakehouse.ops import failures
+from lakehouse.settings import Settings
 from lakehouse.storage import Lake
 
 TAG = "lakehouse/worker"
@@ -66,14 +68,15 @@ def reap(instance: dg.DagsterInstance) -> list[Reaped]:
     return ended
 
 
-def note_reaped(ended: Sequence[Reaped], lake: Lake) -> None:
+def note_reaped(ended: Sequence[Reaped], lake: Lake, settings: Settings) -> None:
     """Note the step in which a process died as a failure of its source: what kills its process each time (too
-    much memory, for one) is then retried apart, and the others go on."""
+    much memory, for one) is then retried apart, and the others go on.
+
+    Where stages ran on threads ahead of the steps, the step that Dagster knows may be another: each of those counts.
+    """
     for run in ended:
-        for step in run.steps:
-            if step == MAINTENANCE_STEP:
-                continue
-            stage, source = stage_of(step)
+        steps = [stage_of(step) for step in run.steps if step != MAINTENANCE_STEP]
+        for stage, source in left_at_work(settings, run.run_id) or steps:
             error = PermanentError(
                 f"the process died in this step (run {run.run_id}): killed, out of memory, or the machine stopped",
                 hint=f"lakehouse run --select {source or stage}; lakehouse doctor shows memory and disk",

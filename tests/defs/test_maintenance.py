@@ -108,7 +108,7 @@ def test_a_table_that_cannot_be_maintained_fails_the_run_after_the_others(
 
 def test_a_maintenance_that_was_killed_holds_up_nothing(settings: Settings) -> None:
     lake = Lake.from_settings(settings)
-    note_reaped([Reaped("run", (MAINTENANCE_STEP, "bronze_things"))], lake)
+    note_reaped([Reaped("run", (MAINTENANCE_STEP, "bronze_things"))], lake, settings)
     assert list(failures.open_failures(lake)) == [("bronze", "things")]
 
 

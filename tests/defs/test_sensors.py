@@ -129,10 +129,21 @@ def test_what_keeps_failing_waits_and_is_then_retried_apart(
 
 def test_the_step_in_which_a_process_died_is_a_failure_of_its_source(bench: Bench) -> None:
     workers.note_reaped(
-        [workers.Reaped("r1", ("bronze_flights",)), workers.Reaped("r2", ("gold",))], bench.runtime.lake
+        [workers.Reaped("r1", ("bronze_flights",)), workers.Reaped("r2", ("gold",))],
+        bench.runtime.lake,
+        bench.settings,
     )
 
     assert set(failures.open_failures(bench.runtime.lake)) == {("bronze", "flights"), ("gold", None)}
+
+
+def test_stages_on_threads_count_and_not_the_step_that_waited(bench: Bench) -> None:
+    note = Path(bench.settings.state_dir, "working", "r1.json")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text('[["silver", "weather"], ["bronze", "planes"]]')
+    workers.note_reaped([workers.Reaped("r1", ("bronze_flights",))], bench.runtime.lake, bench.settings)
+
+    assert set(failures.open_failures(bench.runtime.lake)) == {("silver", "weather"), ("bronze", "planes")}
 
 
 def test_the_sla_sensor_requests_no_runs_and_says_how_fresh_gold_is(bench: Bench) -> None:
