@@ -179,7 +179,7 @@ def ours(case: Mapping[str, Any]) -> Work:
     from lakehouse.silver import refine
     from lakehouse.storage import Lake
 
-    size = case.get("target_file_size", "128MiB")
+    size = case.get("target_file_size", "32MiB")
     root = _root(case, f"ours-{size}")
     project = Path(case["state"], "project")
     if not project.exists():

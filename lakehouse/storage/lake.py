@@ -27,7 +27,7 @@ class Lake:
         root: str,
         options: Mapping[str, str] | None = None,
         *,
-        target_file_bytes: int = 128 << 20,
+        target_file_bytes: int = 32 << 20,
         compression_level: int = 1,
     ) -> None:
         self.root = root

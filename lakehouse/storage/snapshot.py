@@ -46,7 +46,7 @@ class Snapshot:
 
     @property
     def description(self) -> str | None:
-        return self._read.handle.metadata().description  # type: ignore[no-any-return]
+        return self._read.description
 
     def txn(self, app_id: str) -> int:
         """Highest version that ``app_id`` has committed, 0 when none."""
@@ -180,7 +180,7 @@ class Snapshot:
             newest = handle.version()
             if newest != before + 1:
                 handle.load_as_version(self._own_version(before, newest, mark))
-        self._read = Version(handle, self.table.uri)
+        self._read = Version(handle, self.table.uri, self.table._open)
         if self.version == newest:
             RECENT.put(self.table.objects, self._read)
         return self.version

@@ -46,7 +46,7 @@ class Table:
         name: str,
         options: Mapping[str, str] | None = None,
         *,
-        target_file_bytes: int = 128 << 20,
+        target_file_bytes: int = 32 << 20,
         compression_level: int = 1,
     ) -> None:
         self.uri = uri
@@ -97,7 +97,7 @@ class Table:
                 if version is not None and "version" in str(error).lower():
                     raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
                 raise
-        opened = Version(handle, self.uri)
+        opened = Version(handle, self.uri, self._open)
         if version is None:
             RECENT.put(self.objects, opened)
         return Snapshot(self, opened)

@@ -8,37 +8,56 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
 from lakehouse.storage.objects import Objects
 
 _KEPT = 1024
+_Answer = TypeVar("_Answer")
 
 
 class Version:
-    """What a log says at one version. Shared between readers: nobody commits through its handle."""
+    """What a log says at one version. Shared between readers: nobody commits through its handle.
 
-    def __init__(self, handle: Any, uri: str) -> None:
+    Args:
+        reopen: opens the same version again. The library reads some things only when asked, from log files that a
+            clean-up may have folded into a checkpoint since.
+    """
+
+    def __init__(self, handle: Any, uri: str, reopen: Callable[[int], Any]) -> None:
         self.handle = handle
         self.number: int = handle.version()
         self._uri = uri
+        self._reopen = reopen
         self._txns: dict[str, int] = {}
+
+    def _ask(self, question: Callable[[Any], _Answer]) -> _Answer:
+        try:
+            return question(self.handle)
+        except Exception:  # noqa: BLE001  whatever the library makes of a missing file; a second failure is raised
+            self.handle = self._reopen(self.number)
+            return question(self.handle)
 
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
-        return dict(pl.scan_delta(self.handle).collect_schema())
+        return dict(self._ask(lambda handle: pl.scan_delta(handle).collect_schema()))
+
+    @cached_property
+    def description(self) -> str | None:
+        return self._ask(lambda handle: handle.metadata().description)  # type: ignore[no-any-return]
 
     @cached_property
     def files(self) -> pl.DataFrame:
-        frame = pl.DataFrame(self.handle.get_add_actions(flatten=True))
+        frame = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
         return frame.with_columns(uri=pl.concat_str(pl.lit(self._uri.rstrip("/") + "/"), pl.col("path")))
 
     def txn(self, app_id: str) -> int:
         if app_id not in self._txns:
-            self._txns[app_id] = self.handle.transaction_version(app_id) or 0
+            self._txns[app_id] = self._ask(lambda handle: handle.transaction_version(app_id) or 0)
         return self._txns[app_id]
 
 
