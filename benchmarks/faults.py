@@ -3,8 +3,9 @@
     python benchmarks/faults.py --runs 200
     python benchmarks/faults.py --runs 100 --store seaweedfs --json faults.json --docs docs/faults.md
 
-Half of the runs are killed at commit boundaries (every kind, at ever other tables and deliveries), the others at
-random instants, one in ten in all three deliveries without a restart between them. Exits with 1 when a row was
+Half of the runs are killed at commit boundaries (every kind, at ever other tables and deliveries; with ``--every``
+at every boundary of every table and delivery, beside the others), the others at random instants, one in ten in all
+three deliveries without a restart between them. Exits with 1 when a row was
 lost, doubled or changed anywhere.
 """
 
@@ -32,6 +33,9 @@ from tests.servers import seaweedfs
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=200, help="how many processes to kill")
+    parser.add_argument(
+        "--every", action="store_true", help="every boundary there is, beside RUNS random instants"
+    )
     parser.add_argument("--store", choices=["local", "seaweedfs"], default="local", help="where the lake is")
     parser.add_argument("--seed", type=int, default=0, help="first seed of the random instants")
     parser.add_argument("--json", type=Path, help="write every run here")
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tempfile.TemporaryDirectory(prefix="faults-") as folder,
         _campaign(chosen.store, Path(folder)) as director,
     ):
-        results = _kill(director, chosen.runs, chosen.seed)
+        results = _kill(director, chosen.runs, chosen.seed, every=chosen.every)
     seconds = time.monotonic() - started
     table = _table(results)
     print(table)
@@ -69,18 +73,21 @@ def _campaign(store: str, folder: Path) -> Iterator[Director]:
             yield stack.enter_context(campaign(folder / "lab", server.root("lab"), server.options))
 
 
-def _kill(director: Director, runs: int, first_seed: int) -> list[dict[str, Any]]:
+def _kill(director: Director, runs: int, first_seed: int, *, every: bool) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
+    there = sum(len(found) for found in director.boundaries.values())
+    print(f"{there} boundaries", file=sys.stderr, flush=True)
 
     def keep(result: dict[str, Any]) -> None:
         results.append(result)
         mark = "ok" if not result["differences"] else "DIFFERENT"
         print(f"{len(results):>4} {mark:<10}{result['where']}", file=sys.stderr, flush=True)
 
-    for delivery, boundary in spread(director.boundaries, runs // 2):
+    for delivery, boundary in spread(director.boundaries, there if every else runs // 2):
         keep(director.at(delivery, boundary))
     lives = runs // 10
-    for seed in range(first_seed, first_seed + runs - len(results) - lives):
+    instants = runs - lives if every else runs - len(results) - lives
+    for seed in range(first_seed, first_seed + instants):
         keep(director.at_random(seed % 3 + 1, seed))
     for seed in range(first_seed, first_seed + lives):
         keep(director.whole_life(seed))

@@ -31,6 +31,7 @@ class StageResult:
 
     ``rows_in = accepted + deduplicated + superseded + late + quarantined`` holds for every result, and for each
     of its batches in ``per_batch`` (empty for a commit of one batch, whose counts are the result's own).
+    ``rows_written`` includes those that did not change, in files that were written again.
     """
 
     stage: str
@@ -48,6 +49,7 @@ class StageResult:
     rescued: int = 0
     bytes_in: int = 0
     bytes_written: int = 0
+    rows_written: int = 0
     seconds: float = 0.0
     watermark_utc: datetime | None = None
     broken_rules: Mapping[str, int] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class StageResult:
 
 
 _ROWS = ("rows_in", "accepted", "deduplicated", "superseded", "late", "quarantined")
-_COUNTS = (*_ROWS, "rescued", "bytes_in", "bytes_written")
+_COUNTS = (*_ROWS, "rescued", "bytes_in", "bytes_written", "rows_written")
 
 
 def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -113,7 +113,7 @@ def _land(
             STAGE, pipeline.name, pipeline.name, nothing.version_before, None,
             batches=(batch.batch_id,), rows_in=landed + refused, accepted=landed, quarantined=refused,
             rescued=_count_rescued(table, aligned, staged), bytes_in=batch.size_bytes,
-            bytes_written=sum(file.size_bytes for file in staged), seconds=time.monotonic() - started,
+            bytes_written=sum(file.size_bytes for file in staged), rows_written=landed, seconds=time.monotonic() - started,
             watermark_utc=batch.newest_arrival_utc, broken_rules=_rule_counts(extract.rejects),
             schema_changes=aligned.changes, run_id=run_id,
         )  # fmt: skip

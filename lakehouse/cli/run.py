@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from lakehouse.defs.execute import RunOutcome
+    from lakehouse.ops.profile import Profile
     from lakehouse.settings import Settings
 
 
@@ -18,6 +19,12 @@ def run(
             help="What to run, separated by commas: pipelines, patterns (air*), gold, gold/TABLE. Default: all with news."
         ),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Measure each stage of each table; they then run one after the other."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Take whatever has arrived through bronze, silver and gold, check it, and publish it.
@@ -30,25 +37,65 @@ def run(
     from lakehouse.settings import load_settings
 
     settings = load_settings()
-    outcome = execute(settings, select, quiet=as_json)
+    measured = _profile() if profile else None
+    outcome = execute(settings, select, quiet=as_json, profile=measured)
     if as_json:
-        print_json({**asdict(outcome), "checks_failed": sum(not check.passed for check in outcome.checks)})
+        document = {**asdict(outcome), "checks_failed": sum(not check.passed for check in outcome.checks)}
+        print_json(document if measured is None else {**document, "profile": asdict(measured)["measured"]})
     elif outcome.nothing_new and outcome.published is None:
         say(f"Nothing has arrived yet below {settings.landing}.")
         say("Next: lakehouse demo (sample data), or lakehouse new pipeline --from FILE (your own)")
     elif outcome.nothing_new:
         say(nothing_new(outcome))
+    if measured is not None and measured.measured and not as_json:
+        _print_profile(measured)
     raise typer.Exit(code_of(settings, outcome))
 
 
-def execute(settings: Settings, select: str | None = None, *, quiet: bool = False) -> RunOutcome:
+def _profile() -> Profile:
+    from lakehouse.ops.profile import Profile
+
+    return Profile()
+
+
+def _print_profile(profile: Profile) -> None:
+    """A line per stage and table, and the slowest with a reason."""
+    from lakehouse.cli.output import print_table, say, size
+
+    def bytes_of(count: int | None) -> str | None:
+        return None if count is None else size(count)
+
+    say()
+    numbers = ("seconds", "CPU s", "rows in", "rows out", "read", "written", "peak memory")
+    print_table(
+        ("stage", "table", *numbers),
+        [
+            (
+                item.stage, item.table, f"{item.wall_s:.2f}", None if item.cpu_s is None else f"{item.cpu_s:.2f}",
+                item.rows_in, item.rows_out, bytes_of(item.bytes_in), bytes_of(item.bytes_out),
+                bytes_of(item.peak_rss_bytes),
+            )
+            for item in profile.measured
+        ],
+        right=numbers,
+    )  # fmt: skip
+    say()
+    say("Slowest:")
+    for item in profile.slowest():
+        name = f"{item.stage} {item.table}".strip()
+        say(f"  {name}, {item.wall_s:.1f} s{f': {item.why}' if item.why else ''}")
+
+
+def execute(
+    settings: Settings, select: str | None = None, *, quiet: bool = False, profile: Profile | None = None
+) -> RunOutcome:
     """Run through Dagster with a progress display, and say how it ended unless there was nothing to do."""
     from lakehouse.cli.progress import Display
     from lakehouse.defs.execute import run_pipelines
 
     display = Display(quiet=quiet)
     try:
-        outcome = run_pipelines(settings, _expand(settings, select), display.event)
+        outcome = run_pipelines(settings, _expand(settings, select), display.event, profile)
     finally:
         display.close()
     if not quiet and not outcome.nothing_new:

@@ -57,7 +57,8 @@ def _publish(context: dg.AssetExecutionContext, runtime: Runtime) -> Iterator[dg
             runtime.lake, runtime.settings, run_id=context.run.run_id
         )
         _remember_lag(context, runtime)
-        point = publish(runtime.lake, runtime.settings, gold=gold, run_id=context.run.run_id)
+        with runtime.measured("publish"):
+            point = publish(runtime.lake, runtime.settings, gold=gold, run_id=context.run.run_id)
     except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.gold.pop(context.run.run_id, None)
         runtime.failed(context, "publish", None, error)

@@ -16,6 +16,7 @@ from lakehouse.defs.maintenance import maintenance_definitions
 from lakehouse.defs.runtime import KEY, Runtime
 from lakehouse.defs.sensors import sensor_definitions
 from lakehouse.gold.dbt_run import load_project
+from lakehouse.ops.profile import Profile
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import PROJECT_DIR, Settings
 
@@ -23,8 +24,10 @@ from lakehouse.settings import PROJECT_DIR, Settings
 JOB = "refresh"
 
 
-def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg.Definitions:
-    """Everything that Dagster knows of this lakehouse."""
+def definitions_for(
+    settings: Settings, pipelines: Mapping[str, Pipeline], *, profile: Profile | None = None
+) -> dg.Definitions:
+    """Everything that Dagster knows of this lakehouse. With a ``profile``, runs of it are measured."""
     gold = gold_definitions(settings)
     gold_keys = [key for asset in gold.assets or () for key in _keys(asset)]
     tables = load_project(settings)[0].delta_models
@@ -51,7 +54,7 @@ def definitions_for(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg
         dg.Definitions(
             jobs=[job],
             executor=dg.in_process_executor,
-            resources={KEY: Runtime(settings, pipelines)},
+            resources={KEY: Runtime(settings, pipelines, profile=profile)},
         ),
     )
 

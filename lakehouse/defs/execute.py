@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from lakehouse.defs.report import Recorder
+    from lakehouse.ops.profile import Profile
 
 __all__ = ["CheckLine", "Progress", "RunOutcome", "StepOutcome", "parse_selection", "run_pipelines"]
 
@@ -39,6 +40,7 @@ def run_pipelines(
     settings: Settings,
     select: Sequence[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    profile: Profile | None = None,
 ) -> RunOutcome:
     """Run what is due, or what is selected, and wait for it.
 
@@ -46,6 +48,7 @@ def run_pipelines(
         select: names of pipelines (``flights``), ``gold``, ``gold/<model>`` or ``catalog``; what follows from
             them is run too. None: everything with news, also what failed before, whatever its back-off.
         progress: called from this thread as things happen.
+        profile: takes what each stage took; the stages then run one after the other.
 
     Raises:
         DeclarationError: a declaration is wrong, or the selection names nothing that exists.
@@ -68,7 +71,7 @@ def run_pipelines(
         return RunOutcome(
             nothing_new=True, seconds=time.monotonic() - started, published=point.id if point else None
         )
-    return _outcome(_run(settings, pipelines, sources, models, progress), lake, started)
+    return _outcome(_run(settings, pipelines, sources, models, progress, profile), lake, started)
 
 
 def run_backfill(
@@ -182,11 +185,12 @@ def _run(
     sources: Sequence[str],
     models: Sequence[str] | None,
     progress: Callable[[Progress], None] | None,
+    profile: Profile | None,
 ) -> Recorder:
     """One run of everything; when a pipeline failed before gold, another of gold for the others."""
     from lakehouse.defs.compose import JOB
 
-    with _prepared(settings, pipelines, progress) as (definitions, instance, recorder):
+    with _prepared(settings, pipelines, progress, profile) as (definitions, instance, recorder):
         job = definitions.resolve_job_def(JOB)
         _execute(job, instance, recorder, sources, models)
         failed = recorder.failed_sources
@@ -198,7 +202,10 @@ def _run(
 
 @contextmanager
 def _prepared(
-    settings: Settings, pipelines: Mapping[str, Pipeline], progress: Callable[[Progress], None] | None
+    settings: Settings,
+    pipelines: Mapping[str, Pipeline],
+    progress: Callable[[Progress], None] | None,
+    profile: Profile | None = None,
 ) -> Iterator[tuple[dg.Definitions, dg.DagsterInstance, Recorder]]:
     """Definitions, an instance without the runs of dead processes, and a listener; Dagster's own log is off."""
     from lakehouse.defs.compose import definitions_for
@@ -208,7 +215,7 @@ def _prepared(
 
     with quiet(), open_instance(settings) as instance:
         note_reaped(reap(instance), Lake.from_settings(settings), settings)
-        yield definitions_for(settings, pipelines), instance, Recorder(progress)
+        yield definitions_for(settings, pipelines, profile=profile), instance, Recorder(progress)
 
 
 def _execute(

@@ -110,15 +110,18 @@ def _build(
     logging.getLogger("dagster._core.execution.plan.active").addFilter(_UNNEEDED)
     try:
         runtime.write_checks()
-        result = build(
-            runtime.lake,
-            runtime.settings,
-            select=select,
-            run_id=context.run.run_id,
-            on_event=lambda item: context.log.info(
-                f"{type(item).__name__[:-6].lower()} {item.name}: {item.status}"
-            ),
-        )
+        with runtime.measured("gold"):
+            result = build(
+                runtime.lake,
+                runtime.settings,
+                select=select,
+                run_id=context.run.run_id,
+                on_event=lambda item: context.log.info(
+                    f"{type(item).__name__[:-6].lower()} {item.name}: {item.status}"
+                ),
+            )
+        if runtime.profile is not None:
+            runtime.profile.add_gold(result)
     except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.failed(context, "gold", None, error)
     runtime.gold[context.run.run_id] = result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NoReturn
@@ -16,6 +17,7 @@ from lakehouse.errors import CheckFailed, LakehouseError, TransientError
 from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.gold.results import GoldResult
 from lakehouse.ops import failures
+from lakehouse.ops.profile import Profile
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.silver import Backfilled
@@ -33,7 +35,7 @@ FIRST_WAIT_S = 2.0
 class Runtime:
     """The resource ``lakehouse``: settings, declarations and the lake. Creating it touches nothing.
 
-    ``gold`` hands the result of the gold step to the publishing step of the same process, ``backfilled`` that of a
+    ``profile``, when there is one, measures every stage; they then run one after the other. ``gold`` hands the result of the gold step to the publishing step of the same process, ``backfilled`` that of a
     backfill to whoever asked for it; both by run id.
     """
 
@@ -42,6 +44,7 @@ class Runtime:
     gold: dict[str, GoldResult] = field(default_factory=dict)
     backfilled: dict[str, Backfilled] = field(default_factory=dict)
     ahead: dict[str, Ahead] = field(default_factory=dict)
+    profile: Profile | None = None
     _passed: list[checks.CheckOutcome] = field(default_factory=list)
     _keeps_passed: bool = True
 
@@ -52,6 +55,10 @@ class Runtime:
     @cached_property
     def _open_failures(self) -> dict[tuple[str, str | None], failures.Failure]:
         return failures.open_failures(self.lake)
+
+    def measured(self, stage: str) -> AbstractContextManager[None]:
+        """Measures the block, when the run is profiled."""
+        return nullcontext() if self.profile is None else self.profile.measure(stage)
 
     def point(self) -> RestorePoint | None:
         """The published restore point, as it is now."""

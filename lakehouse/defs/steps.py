@@ -82,7 +82,18 @@ def run_stage(
 def stage_and_check(
     runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run_id: str
 ) -> StageDone:
-    """The stage itself. Raises whatever the stage raises."""
+    """The stage itself, measured when the run is profiled. Raises whatever the stage raises."""
+    if runtime.profile is None:
+        return _stage_and_check(runtime, layer, pipeline, settings, run_id)
+    with runtime.profile.measure(layer, pipeline.name):
+        done = _stage_and_check(runtime, layer, pipeline, settings, run_id)
+    runtime.profile.add_stage(done.result, transform=pipeline.spec.transform)
+    return done
+
+
+def _stage_and_check(
+    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run_id: str
+) -> StageDone:
     result = _STAGES[layer](runtime.lake, settings, pipeline, run_id=run_id)
     snapshot = runtime.lake.table(layer, pipeline.name).snapshot_or_none()
     if snapshot is None:
@@ -108,7 +119,7 @@ def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
             if chosen is not None
             and all(dg.AssetKey(names.asset_key(layer, name)) in chosen for layer in _STAGES)
         ]
-        if len(sources) < 2:  # nothing to do beside the step
+        if len(sources) < 2 or runtime.profile is not None:  # nothing to do beside the step
             sources = []
         else:
             plan(

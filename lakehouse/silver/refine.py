@@ -140,6 +140,7 @@ class _Work:
             late=merged.late, quarantined=quarantined.total(),
             bytes_in=sum(batch.size_bytes for batch in self.planned),
             bytes_written=sum(file.size_bytes for file in written.add),
+            rows_written=sum(file.num_records for file in written.add),
             seconds=time.monotonic() - started, watermark_utc=self._watermark(),
             broken_rules={n: c for n, c in counts.violations.items() if on_failure[n] != "warn"},
             warned_rules={n: c for n, c in counts.violations.items() if on_failure[n] == "warn"},

@@ -16,6 +16,7 @@ from lakehouse.defs.instance import ensure_home, open_instance
 from lakehouse.errors import CommitConflict, DeclarationError
 from lakehouse.gold.restore_points import current_point
 from lakehouse.ops import backlog, failures, watch
+from lakehouse.ops.profile import Profile
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import PROJECT_DIR, Settings
 from lakehouse.storage import Lake
@@ -273,3 +274,26 @@ def test_a_selection_names_pipelines_or_gold_tables(
 def test_a_selection_of_nothing_says_what_was_meant() -> None:
     with pytest.raises(DeclarationError, match="did you mean flights"):
         parse_selection(["fligths"], ["flights", "weather"], ["fct"])
+
+
+def test_a_profiled_run_says_what_each_stage_took_and_why_the_slowest_were_slow(
+    first_day: Callable[..., Settings],
+) -> None:
+    settings = first_day()
+    header, first, *_ = next(Path(settings.landing, "flights").rglob("*.csv")).read_text().splitlines()
+    land(settings, "flights/2013/01/corrected.csv", f"{header}\n{first.replace('N14228', 'N14229')}\n")
+    profile = Profile()
+    assert run_pipelines(settings, progress=None, profile=profile).success
+    found = {(item.stage, item.table): item for item in profile.measured}
+    bronze, silver = found["bronze", "flights"], found["silver", "flights"]
+    assert (bronze.rows_in, bronze.rows_out, silver.rows_in) == (1, 1, 1)
+    assert silver.rows_out is not None
+    assert silver.rows_out > 700  # its file was written again for the one row
+    assert "keys lie all over the table" in silver.why
+    assert ("gold", "") in found
+    assert ("gold model", "fct_flights") in found
+    assert ("publish", "") in found
+    assert all(item.wall_s > 0 for item in profile.measured)
+    assert all((item.peak_rss_bytes or 0) > 50 << 20 for item in (bronze, silver))
+    slowest = profile.slowest()
+    assert [item.wall_s for item in slowest] == sorted((item.wall_s for item in slowest), reverse=True)
