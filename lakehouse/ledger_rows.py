@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from typing import cast
 
 import polars as pl
 
@@ -91,14 +92,11 @@ class SourceRows:
 
     @cached_property
     def newest_arrival_utc(self) -> datetime | None:
-        value = self._planned["newest_arrival_utc"].max()
-        return value if isinstance(value, datetime) else None
+        return cast("datetime | None", self._planned["newest_arrival_utc"].max())
 
     @cached_property
     def newest_record_utc(self) -> datetime:
-        value = self.rows["recorded_at_utc"].max()
-        assert isinstance(value, datetime)
-        return value
+        return cast(datetime, self.rows["recorded_at_utc"].max())  # no row is without it
 
 
 class _Read:

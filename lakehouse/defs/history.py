@@ -8,15 +8,18 @@ transaction. The files and their tables are Dagster's own: its plain storage rea
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dagster import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, create_engine, text
@@ -81,12 +84,25 @@ def _close(connection: Connection) -> None:
     connection.engine.dispose()
 
 
+@contextmanager
+def _one_maker(folder: str) -> Iterator[None]:
+    """One process at a time: the web server and the daemon start together, and both make what is not there.
+
+    The loser would end with "table … already exists" (seen when Dagster's home was deleted before a start).
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder, ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class EventLog(SqliteEventLogStorage):
     """The events of runs: a database per run, and the index of assets and checks."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._kept = Kept()
-        super().__init__(base_dir, inst_data)
+        with _one_maker(base_dir):
+            super().__init__(base_dir, inst_data)
         self._db_lock = threading.RLock()  # type: ignore[assignment]  # a batch holds it over its events
 
     @classmethod
@@ -134,7 +150,8 @@ class Runs(SqliteRunStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Runs:
-        return cls.from_local(inst_data=inst_data, **config_value)
+        with _one_maker(config_value["base_dir"]):
+            return cls.from_local(inst_data=inst_data, **config_value)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -151,3 +168,12 @@ class Runs(SqliteRunStorage):
                 return
             with connection.begin():
                 yield connection
+
+
+class Schedules(SqliteScheduleStorage):
+    """Ticks of sensors and schedules."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
+        with _one_maker(config_value["base_dir"]):
+            return cls.from_local(inst_data=inst_data, **config_value)

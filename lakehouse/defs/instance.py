@@ -19,10 +19,7 @@ _TEMPLATE = """\
 
 event_log_storage: {module: lakehouse.defs.history, class: EventLog, config: {base_dir: "HOME/history/runs"}}
 run_storage: {module: lakehouse.defs.history, class: Runs, config: {base_dir: "HOME/history"}}
-schedule_storage:
-  module: dagster._core.storage.schedules
-  class: SqliteScheduleStorage
-  config: {base_dir: "HOME/schedules"}
+schedule_storage: {module: lakehouse.defs.history, class: Schedules, config: {base_dir: "HOME/schedules"}}
 
 telemetry:
   enabled: false
