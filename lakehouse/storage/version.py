@@ -18,6 +18,7 @@ from lakehouse.storage.objects import Objects
 
 _KEPT = 1024
 _Answer = TypeVar("_Answer")
+_Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Version:
@@ -67,13 +68,13 @@ class Recent:
     again has another."""
 
     def __init__(self) -> None:
-        self._versions: OrderedDict[str, tuple[str, Version]] = OrderedDict()
+        self._versions: OrderedDict[_Key, tuple[str, Version]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, objects: Objects) -> Version | None:
         """The table's newest version, if it is one that this process knows."""
         with self._lock:
-            known = self._versions.get(objects.root)
+            known = self._versions.get(_key(objects))
         if known is None:
             return None
         mark, version = known
@@ -87,14 +88,19 @@ class Recent:
         if mark is None:  # the log does not reach back to its commit: it must be opened each time
             return
         with self._lock:
-            self._versions[objects.root] = (mark, version)
-            self._versions.move_to_end(objects.root)
+            self._versions[_key(objects)] = (mark, version)
+            self._versions.move_to_end(_key(objects))
             while len(self._versions) > _KEPT:
                 self._versions.popitem(last=False)
 
 
 #: Shared by the whole process. It holds nothing that a table's log does not say.
 RECENT = Recent()
+
+
+def _key(objects: Objects) -> _Key:
+    """Where the table is and how it is reached: a version goes on asking the store by the way that it was opened."""
+    return objects.root, tuple(sorted(objects.options.items()))
 
 
 def _commit_file(version: int) -> str:

@@ -92,6 +92,8 @@ def test_six_writers_beside_maintenance_lose_and_double_nothing(settings: Settin
         finally:
             over.set()
         maintenance.result(timeout=60)
+    # Beside busy writers of a slow store it may always have been second; after them it has its turn.
+    done.extend(maintain(lake, settings, {}, min_files=2))
 
     assert [result.error for result in done if result.error] == []
     assert {result.name for result in done if result.combined} == {"bronze/things", "silver/things"}
