@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Stands for a quoted part while a line is judged. A noncharacter: no text has it.
 _QUOTED = "\ufdd1"
+#: Stands for a carriage return while a loose record is read; another noncharacter.
+_RETURN = "\ufdd2"
 #: A run of broken lines longer than this is not carried over to the next piece of the file.
 _CARRY_LINES = 10_000
 #: A carriage return before the newline is no part of a record that ends there, but of a value that goes on.
@@ -224,7 +226,8 @@ def judged(texts: pl.DataFrame, options: CsvOptions, width: int) -> pl.DataFrame
 def _requoted(text: str, options: CsvOptions, width: int) -> str | None:
     """The record with every field quoted; None when it is no record of ``width`` fields."""
     assert options.quote is not None
-    lines = io.StringIO(text, newline="")
+    # To this reader a carriage return ends a record wherever it stands; in a file it is a character like any other.
+    lines = io.StringIO(text.replace("\r", _RETURN), newline="")
     try:
         rows = list(csv.reader(lines, delimiter=options.delimiter, quotechar=options.quote, strict=True))
     except csv.Error:
@@ -232,7 +235,8 @@ def _requoted(text: str, options: CsvOptions, width: int) -> str | None:
     if len(rows) != 1 or len(rows[0]) != width:
         return None
     quote = options.quote
-    return options.delimiter.join(f"{quote}{field.replace(quote, quote * 2)}{quote}" for field in rows[0])
+    requoted = (f"{quote}{field.replace(quote, quote * 2)}{quote}" for field in rows[0])
+    return options.delimiter.join(requoted).replace(_RETURN, "\r")
 
 
 def _fields(text: pl.Expr, options: CsvOptions) -> pl.Expr:

@@ -88,6 +88,7 @@ def test_every_line_lands_or_is_kept(body: list[bytes], end: bytes, ends: bool) 
 )
 @example([b',,"', b'"'], b"\r\n")
 @example([b',"', b"7,7,7", b'",'], b"\n")
+@example([b'x"y,x"y,\rx'], b"\n")
 def test_what_the_fast_read_accepts_the_careful_one_reads_alike(body: list[bytes], end: bytes) -> None:
     content = end.join([b"a,b,c", *body]) + end
     with tempfile.TemporaryDirectory() as folder:
