@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lakehouse.settings import Settings, load_settings
+from tests.servers import ServerMissing, Store, s3rver, seaweedfs
 
 PROJECT = Path(__file__).resolve().parent.parent
 _FOREIGN = ("LAKEHOUSE_", "DAGSTER_", "DBT_", "AWS_")
@@ -79,3 +81,23 @@ def demo_lake(tmp_path_factory: pytest.TempPathFactory) -> DemoLake:
                 )
             log.write_text(done.stdout)
     return DemoLake(root, load_settings(root=str(root)), log.read_text())
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """SeaweedFS, one a worker: each test takes a root of its own. Skipped where its package is not installed."""
+    try:
+        with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
+            yield running
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def careless_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """s3rver, which ignores the condition of a conditional write; skipped where npm has not installed it."""
+    try:
+        with s3rver(tmp_path_factory.mktemp("s3rver")) as running:
+            yield running
+    except ServerMissing as missing:
+        pytest.skip(str(missing))

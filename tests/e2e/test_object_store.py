@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from lakehouse.demo.landing import land_before
 from lakehouse.settings import load_settings
 from lakehouse.storage import Lake
 from tests.conftest import run_cli
-from tests.servers import ServerMissing, Store, seaweedfs
+from tests.servers import Store
 
 pytestmark = pytest.mark.slow
 
@@ -22,16 +21,6 @@ QUESTIONS = (
     "select count(*) from mart_daily_airline_punctuality",
     'select "table" from lakehouse_info.tables order by all',
 )
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """SeaweedFS; skipped where its package is not installed."""
-    try:
-        with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
-            yield running
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
 
 
 def _answers(variables: dict[str, str], root: Path | str) -> list[object]:
