@@ -7,6 +7,7 @@ outcome of its stage, or the error; what the stages do, and their order within a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import deque
@@ -75,25 +76,21 @@ class Ahead:
 
     def _run(self, layer: str, source: str) -> bool:
         stage, future = (layer, source), self._futures[layer, source]
+        self._say(self._at_work.add, stage)
         try:
-            self._begin(stage)
             outcome, goes_on = self._act(layer, source, self._settings)
-            self._end(stage)
         except BaseException as error:  # noqa: BLE001  it belongs to the step that asks
-            self._at_work.discard(stage)
+            self._say(self._at_work.discard, stage)
             future.set_exception(error)
             return False
+        self._say(self._at_work.discard, stage)
         future.set_result(outcome)
         return goes_on
 
-    def _begin(self, stage: Stage) -> None:
-        with self._lock:
-            self._at_work.add(stage)
-            self._write()
-
-    def _end(self, stage: Stage) -> None:
-        with self._lock:
-            self._at_work.discard(stage)
+    def _say(self, change: Callable[[Stage], None], stage: Stage) -> None:
+        """Note what is at work now. A disk that does not take the note is no reason to stop the stage."""
+        with self._lock, contextlib.suppress(OSError):
+            change(stage)
             self._write()
 
     def _write(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -35,8 +36,9 @@ FIRST_WAIT_S = 2.0
 class Runtime:
     """The resource ``lakehouse``: settings, declarations and the lake. Creating it touches nothing.
 
-    ``profile``, when there is one, measures every stage; they then run one after the other. ``gold`` hands the result of the gold step to the publishing step of the same process, ``backfilled`` that of a
-    backfill to whoever asked for it; both by run id.
+    ``profile``, when there is one, measures every stage; they then run one after the other. ``gold`` hands the
+    result of the gold step to the publishing step of the same process, ``backfilled`` that of a backfill to
+    whoever asked for it, ``ahead`` has the run's workers; by run id.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Runtime:
     profile: Profile | None = None
     _passed: list[checks.CheckOutcome] = field(default_factory=list)
     _keeps_passed: bool = True
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def lake(self) -> Lake:
@@ -75,18 +78,21 @@ class Runtime:
 
         Only failures keep anything from being published, and what a killed run leaves unpublished is checked again.
         """
-        self._passed += [replace(outcome, run_id=run.run_id) for outcome in outcomes]
         later = run.asset_selection is not None and GOLD_FOLLOWS in run.asset_selection
+        with self._lock:
+            self._passed += [replace(outcome, run_id=run.run_id) for outcome in outcomes]
         if not later or not self._keeps_passed or any(not outcome.passed for outcome in outcomes):
             self.write_checks()
 
     def write_checks(self) -> None:
         """Commit the outcomes that wait for it."""
-        waiting, self._passed = self._passed, []
+        with self._lock:
+            waiting, self._passed = self._passed, []
         try:
             checks.record(self.lake, waiting)
         except LakehouseError:
-            self._passed = waiting
+            with self._lock:
+                self._passed = waiting + self._passed
             raise
 
     def gate_failed(

@@ -56,8 +56,7 @@ def run_stage(
     try:
         done = _ahead(context, runtime).take(layer, source)
         if done is None:
-            done = stage_and_check(runtime, layer, pipeline, runtime.settings, context.run.run_id)
-        runtime.checked([outcome for _, outcome, _ in done.found], context.run)
+            done = stage_and_check(runtime, layer, pipeline, runtime.settings, context.run)
     except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.failed(context, layer, source, error)
     if done.snapshot is None:
@@ -80,27 +79,28 @@ def run_stage(
 
 
 def stage_and_check(
-    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run_id: str
+    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run: dg.DagsterRun
 ) -> StageDone:
     """The stage itself, measured when the run is profiled. Raises whatever the stage raises."""
     if runtime.profile is None:
-        return _stage_and_check(runtime, layer, pipeline, settings, run_id)
+        return _stage_and_check(runtime, layer, pipeline, settings, run)
     with runtime.profile.measure(layer, pipeline.name):
-        done = _stage_and_check(runtime, layer, pipeline, settings, run_id)
+        done = _stage_and_check(runtime, layer, pipeline, settings, run)
     runtime.profile.add_stage(done.result, transform=pipeline.spec.transform)
     return done
 
 
 def _stage_and_check(
-    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run_id: str
+    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run: dg.DagsterRun
 ) -> StageDone:
-    result = _STAGES[layer](runtime.lake, settings, pipeline, run_id=run_id)
+    result = _STAGES[layer](runtime.lake, settings, pipeline, run_id=run.run_id)
     snapshot = runtime.lake.table(layer, pipeline.name).snapshot_or_none()
     if snapshot is None:
         return StageDone(result, None, [])
-    return StageDone(
-        result, snapshot, evaluate(checks_of(layer, pipeline), _subject(runtime, pipeline, snapshot))
-    )
+    found = evaluate(checks_of(layer, pipeline), _subject(runtime, pipeline, snapshot))
+    # Here, and not in the step, which may come much later: another run could publish the version meanwhile.
+    runtime.checked([outcome for _, outcome, _ in found], run)
+    return StageDone(result, snapshot, found)
 
 
 def checks_of(layer: names.Layer, pipeline: Pipeline) -> Sequence[Check]:
@@ -128,9 +128,10 @@ def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
             )  # fmt: skip
 
         def act(layer: str, source: str, settings: Settings) -> tuple[StageDone, bool]:
-            done = stage_and_check(runtime, layer, runtime.pipelines[source], settings, run_id)  # type: ignore[arg-type]
+            done = stage_and_check(runtime, layer, runtime.pipelines[source], settings, context.run)  # type: ignore[arg-type]
             return done, not done.gates_closed
 
+        runtime.ahead.clear()  # a process carries one run at a time
         runtime.ahead[run_id] = Ahead(run_id, sources, list(_STAGES), runtime.settings, act)
     return runtime.ahead[run_id]
 
