@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import DagsterRun
 
+from lakehouse import checks
 from lakehouse.defs import runtime, steps
 from lakehouse.defs.execute import Progress, RunOutcome, parse_selection, run_pipelines
 from lakehouse.defs.instance import ensure_home, open_instance
@@ -297,3 +299,20 @@ def test_a_profiled_run_says_what_each_stage_took_and_why_the_slowest_were_slow(
     assert all((item.peak_rss_bytes or 0) > 50 << 20 for item in (bronze, silver))
     slowest = profile.slowest()
     assert [item.wall_s for item in slowest] == sorted((item.wall_s for item in slowest), reverse=True)
+
+
+def test_a_failed_check_is_written_down_before_its_step_tells_of_it(
+    first_day: Callable[..., Settings],
+) -> None:
+    """Stages run ahead of their steps; another run must not publish meanwhile what failed."""
+    settings = first_day()
+    land(settings, "airports/airports_2013-06-01.csv", bad_airports(300))
+    pipelines = load_pipelines(settings)
+    runtime_ = runtime.Runtime(settings, pipelines)
+    run = DagsterRun(job_name="refresh", asset_selection=frozenset({runtime.GOLD_FOLLOWS}))
+    for layer in ("bronze", "silver"):
+        done = steps.stage_and_check(runtime_, layer, pipelines["airports"], settings, run)
+    assert done.gates_closed
+    assert done.snapshot is not None
+    failed = checks.failed_blocking(runtime_.lake, {"silver/airports": done.snapshot.version})
+    assert [outcome.table for outcome in failed] == ["airports"]
