@@ -57,8 +57,14 @@ class Settings(BaseSettings):
     # A weekly tick into ten years of flights: 5.7 CPU-s with 8 MiB, 17.8 with 128 MiB (benchmarks/cost.py).
     target_file_size: str = Field(
         "32MiB",
-        description="Parquet files are cut at about this size. Changed rows make their files be written again: small "
+        description="Parquet files are cut at about this size. Changed rows make small files be written again: small "
         "files spare that, large ones suit tables that are only added to.",
+    )
+    deletion_vector_min_rows: int = Field(
+        20_000,
+        ge=0,
+        description="A data file of silver with at least so many rows stays when some of them change: they are marked as "
+        "deleted. Smaller ones are written again.",
     )
     compression_level: int = Field(1, ge=1, le=19, description="zstd level of Parquet files.")
     max_batch_size: str = Field(

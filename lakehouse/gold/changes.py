@@ -1,7 +1,7 @@
 """Which groups of a model the news touches: two versions of what it reads, compared where their files differ.
 
-The Delta log names every file of a version. Files that both versions have hold the same rows; in the others, each
-group's rows before are set against its rows after. So upserts, deletes, late rows, rows that move from one group to
+The Delta log names every file of a version, and which of its rows are gone. What both versions have alike holds the same
+rows; of the rest, each group's rows before are set against its rows after. So upserts, deletes, late rows, rows that move from one group to
 another and groups that vanish are all seen, and compaction, which only moves rows between files, touches nothing.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakehouse.gold.project import Model
-from lakehouse.gold.relations import source_of
-from lakehouse.storage import Snapshot, quote_identifier
+from lakehouse.gold.relations import rows_of, source_of
+from lakehouse.storage import Snapshot, deleted_sql, quote_identifier
 
 #: Schema of the tables that hold the touched groups; the macro ``touched_groups`` names them alike.
 SCHEMA = "lakehouse_build"
 
 
-def touched_table(model: str) -> str:
-    """Where the touched groups of a model are, in the build's own database."""
-    return f"{SCHEMA}.{quote_identifier(f'touched {model}')}"
+def touched_table(model: str, *, of: str = "") -> str:
+    """Where the touched groups of a model are, in the build's own database; or what is known of one of its inputs."""
+    return f"{SCHEMA}.{quote_identifier(f'touched {model}' + (of and f' by {of}'))}"
 
 
 def differing_files(old: Snapshot, new: Snapshot) -> tuple[list[str], list[str]]:
@@ -29,14 +29,22 @@ def differing_files(old: Snapshot, new: Snapshot) -> tuple[list[str], list[str]]
     return sorted(before - after), sorted(after - before)
 
 
+def shrunk_files(old: Snapshot, new: Snapshot) -> list[str]:
+    """URIs of the files that both versions have, with other rows gone from them."""
+    before, after = old.vectors(), new.vectors()
+    both = {*before, *after}.intersection(old.uris()).intersection(new.uris())
+    return sorted(uri for uri in both if before.get(uri) != after.get(uri))
+
+
 def are_comparable(old: Snapshot, new: Snapshot) -> bool:
-    """Same columns, and no file of the old version that would be read has been vacuumed."""
+    """Same columns, and nothing of the old version that would be read has been vacuumed."""
     if old.schema() != new.schema():
         return False
     root = old.table.uri.rstrip("/") + "/"
-    return all(
-        old.table.objects.info(uri.removeprefix(root)) is not None for uri in differing_files(old, new)[0]
-    )
+    gone = old.vectors()
+    files, shrunk = differing_files(old, new)[0], shrunk_files(old, new)
+    lists = {gone[uri] for uri in (*files, *shrunk) if uri in gone}
+    return all(old.table.objects.info(uri.removeprefix(root)) is not None for uri in (*files, *lists))
 
 
 def is_touched_sql(model: Model, row: str) -> str:
@@ -55,18 +63,37 @@ def find_touched(
     key = [quote_identifier(column) for column in model.group_key]
     parts = []
     for name, groups in model.touched_by.items():
-        removed, added = differing_files(before[name], now[name])
-        if removed or added:
-            columns = [quote_identifier(column) for column in now[name].schema()]
-            both = (
-                f"SELECT *, 1 AS __sign FROM {source_of(now[name], added)} "
-                f"UNION ALL SELECT *, -1 AS __sign FROM {source_of(before[name], removed)}"
-            )
+        columns = [quote_identifier(column) for column in now[name].schema()]
+        if both := _changed_rows(cursor, before[name], now[name], touched_table(model.name, of=name)):
             parts.append(_by_query(groups, columns, key, both) if isinstance(groups, str) else _by_key(groups, columns, key, both))  # fmt: skip
     if not parts:
         # Nothing differs: the groups have the types of the table that is built upon, and there are none.
         parts = [f"SELECT {', '.join(key)} FROM gold.{quote_identifier(model.name)} WHERE false"]
     cursor.execute(f"CREATE OR REPLACE TABLE {touched_table(model.name)} AS {' UNION '.join(parts)}")
+
+
+def _changed_rows(cursor: Any, old: Snapshot, new: Snapshot, places: str) -> str:
+    """Rows that came (``__sign`` 1) and went (-1) as SQL, a few that stayed among them; empty when nothing differs.
+
+    Args:
+        places: name of a table to make: which rows of the files that both have are gone from one of them only.
+    """
+    removed, added = differing_files(old, new)
+    parts = [(1, source_of(new, added))] if added else []
+    parts += [(-1, source_of(old, removed))] if removed else []
+    if shrunk := shrunk_files(old, new):
+        was, is_ = (
+            deleted_sql(version, [uri for uri in shrunk if uri in version.vectors()])
+            if version.has_deletions else "(SELECT NULL::VARCHAR AS file, NULL::BIGINT AS row WHERE false)"
+            for version in (old, new)
+        )  # fmt: skip
+        # A table, not a subquery: the reader of the files then sees how few rows are asked for.
+        cursor.execute(
+            f"CREATE OR REPLACE TABLE {places} AS SELECT *, -1 AS __sign FROM (FROM {is_} EXCEPT FROM {was}) "
+            f"UNION ALL SELECT *, 1 AS __sign FROM (FROM {was} EXCEPT FROM {is_})"
+        )
+        parts += [(sign, rows_of(new, shrunk, f"(FROM {places} WHERE __sign = {sign})")) for sign in (-1, 1)]
+    return " UNION ALL ".join(f"SELECT *, {sign} AS __sign FROM {rows}" for sign, rows in parts)
 
 
 def _by_key(groups: Sequence[str], columns: Sequence[str], key: Sequence[str], both: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lakehouse import names
-from lakehouse.storage import Snapshot, duckdb_source, quote_identifier, quote_literal
+from lakehouse.storage import Snapshot, duckdb_source, quote_identifier, quote_literal, rows_at
 
 
 def source_of(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
@@ -15,14 +15,24 @@ def source_of(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     as they are: ``count(*)`` over 8 files took 4 ms, and 194 ms through the union that tables with grown columns need.
     """
     uris = snapshot.uris() if uris is None else uris
-    if names.IS_DELETED in snapshot.schema():
-        columns = ", ".join(quote_identifier(name) for name in snapshot.schema())
-        return f"(SELECT {columns} FROM {duckdb_source(snapshot, uris)} WHERE {quote_identifier(names.IS_DELETED)} IS NOT TRUE)"
     if snapshot.table.layer != "gold" or not uris:
-        return duckdb_source(snapshot, uris)
+        return _without_deleted(snapshot, duckdb_source(snapshot, uris))
     columns = ", ".join(quote_identifier(name) for name in snapshot.schema())
     files = ", ".join(quote_literal(uri) for uri in uris)
     return f"(SELECT {columns} FROM read_parquet([{files}], hive_partitioning = false))"
+
+
+def rows_of(snapshot: Snapshot, uris: Sequence[str], places: str) -> str:
+    """The same of the rows at these places, deleted from the files since or not."""
+    return _without_deleted(snapshot, rows_at(snapshot, uris, places))
+
+
+def _without_deleted(snapshot: Snapshot, source: str) -> str:
+    """Without the rows that stand for a key that was deleted in the source."""
+    if names.IS_DELETED not in snapshot.schema():
+        return source
+    columns = ", ".join(quote_identifier(name) for name in snapshot.schema())
+    return f"(SELECT {columns} FROM {source} WHERE {quote_identifier(names.IS_DELETED)} IS NOT TRUE)"
 
 
 def view_sql(name: str, snapshot: Snapshot) -> str:

@@ -1,4 +1,4 @@
-"""Which small files of a table are worth combining. A pure decision over the file list; nothing is read or written.
+"""Which files of a table are worth writing again: small ones together, worn ones alone. A pure decision over the file list; nothing is read or written.
 
 Files are taken together only with their neighbours in the table's order (batches in bronze, the key in silver), so
 that the new file covers no wider range than its parts and readers go on skipping what they do not need.
@@ -16,6 +16,9 @@ from lakehouse import names
 
 #: A file below this share of the target size is small: the rest costs a reader about as much per byte as a full one.
 SMALL_SHARE = 0.25
+#: A file of which this share is marked as deleted is worn: every reader goes through those rows for nothing. At a fifth
+#: each deleted row makes five others be written again, whatever the table's size.
+WORN_SHARE = 0.2
 #: Fewer are left alone: each costs a reader about 1 ms on a disk and 10 to 50 ms on an object store.
 MIN_FILES = 8
 #: A file is written again only together with at least as much from others. So a row is rewritten about log2(n) times
@@ -65,7 +68,7 @@ def groups(
     max_rows: int | None = None,
     min_files: int = MIN_FILES,
 ) -> list[list[str]]:
-    """Paths to combine into one file each, in the order in which their rows shall lie.
+    """Paths to write again as one file each, in the order in which their rows shall lie. Worn files come last.
 
     Args:
         files: as ``Snapshot.files()`` gives them.
@@ -76,7 +79,19 @@ def groups(
     for run in _neighbours(_ordered(files, layout), small_below=int(target_bytes * SMALL_SHARE)):
         for part in _filled(run, target_bytes, max_rows):
             found += [[file.path for file in group] for group in _worth_it(part, min_files)]
-    return found
+    combined = {path for group in found for path in group}
+    return found + [[path] for path in _worn(files) if path not in combined]
+
+
+def _worn(files: pl.DataFrame) -> list[str]:
+    """Files of which too much is gone, the most worn first."""
+    share = pl.col("num_deleted") / (pl.col("num_records") + pl.col("num_deleted"))
+    return (
+        files.select("path", share=share)
+        .filter(pl.col("share") >= WORN_SHARE)
+        .sort("share", descending=True)["path"]
+        .to_list()
+    )
 
 
 def _ordered(files: pl.DataFrame, layout: Layout) -> list[_File]:
@@ -86,7 +101,9 @@ def _ordered(files: pl.DataFrame, layout: Layout) -> list[_File]:
         pl.col(f"min.{column}").alias("low") if known else pl.lit(0).alias("low"),
         pl.col(f"max.{column}").alias("high") if known else pl.lit(0).alias("high"),
     ]
-    rows = files.sort("modification_time", "path").select("path", "size_bytes", "num_records", *bounds)
+    there = pl.col("num_records") / (pl.col("num_records") + pl.col("num_deleted"))
+    size = (pl.col("size_bytes") * there.fill_nan(1.0).fill_null(1.0)).cast(pl.Int64)
+    rows = files.sort("modification_time", "path").select("path", size, "num_records", *bounds)
     if known:
         rows = rows.sort("low", nulls_last=False, maintain_order=True)
     return [_File(path, size, count or 0, low, high) for path, size, count, low, high in rows.iter_rows()]

@@ -188,7 +188,7 @@ def _choose(job: _Job, table: Table, snapshot: Snapshot) -> tuple[list[list[str]
     """The files to combine, and how their rows shall lie."""
     pipeline = job.pipelines.get(table.name) if table.layer == "silver" else None
     layout = layout_of(table.layer, snapshot.schema(), pipeline.contract.key if pipeline else ())
-    if len(snapshot.uris()) < job.min_files:
+    if len(snapshot.uris()) < job.min_files and not snapshot.has_deletions:
         return [], layout
     chosen = groups(
         snapshot.files(),

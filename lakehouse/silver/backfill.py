@@ -266,12 +266,19 @@ class _Work:
             **{name: getattr(result, name) for name in _COUNTS},
             contract_hash=self.contract.hash, mode=self.pipeline.spec.silver.mode,
         )  # fmt: skip
-        return _commit(snapshot, add=written.add, remove=written.remove, txns=txns, metadata=metadata)
+        return _commit(
+            snapshot,
+            add=written.add,
+            remove=written.remove,
+            delete=written.delete,
+            txns=txns,
+            metadata=metadata,
+        )
 
     def _assert_rows(self, snapshot: Snapshot, written: Rewrite, result: Backfilled) -> None:
-        """Every row of the files that go is in those that come, but for the ones made again."""
+        """Every row of the files that go is in those that come, but for the ones made again or marked as deleted."""
         taken = snapshot.files().filter(pl.col("path").is_in(written.remove))["num_records"].sum()
-        expected = int(taken or 0) - result.rows_before + result.rows_after
+        expected = int(taken or 0) - (result.rows_before - written.rows_deleted) + result.rows_after
         staged = sum(file.num_records for file in written.add)
         if staged != expected:
             raise ConservationError(

@@ -15,7 +15,7 @@ from lakehouse.connectors import Batch
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
-from lakehouse.silver.prepare import LINEAGE_SCHEMA, SEQUENCE, with_file_order
+from lakehouse.silver.prepare import LINEAGE_SCHEMA, PLACE_SCHEMA, SEQUENCE, with_file_order
 from lakehouse.silver.shape import shape, table_schema, with_own_sequence
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite, candidate_files, existing_rows, rewrite
@@ -50,7 +50,7 @@ def merge_batch(
     key = list(pipeline.contract.key)
     schema = table_schema(pipeline)
     changes = shape(accepted, pipeline, order)
-    none = pl.DataFrame(schema={name: schema[name] for name in key})
+    none = pl.DataFrame(schema={**{name: schema[name] for name in key}, **PLACE_SCHEMA})
     if pipeline.spec.silver.mode == "append" and (not key or _adds_only(snapshot, changes, key, rows, spool)):
         staged = table.stage(changes.select(*schema))
         tally = merge.Tally(accepted=merge.by_batch(table.read_staged(staged, [names.BATCH_ID])))
@@ -108,7 +108,7 @@ def _merge_slice(
     def existing(columns: Sequence[str]) -> pl.DataFrame:
         wanted = [*dict.fromkeys([*key, *columns])]
         if snapshot is None:
-            return pl.DataFrame(schema={name: schema[name] for name in wanted})
+            return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})
         return existing_rows(snapshot, changes, key, wanted)
 
     if silver.mode == "append":

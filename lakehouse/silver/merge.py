@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lakehouse import names
-from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, SEQUENCE
+from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, PLACE_SCHEMA, SEQUENCE
 
 #: Instants at which a version of a history row was seen. A late row between two of them splits the version.
 OBSERVED_AT = "_observed_at_utc"
@@ -45,7 +45,10 @@ def by_batch(rows: pl.DataFrame | pl.Series) -> Counter[int]:
 
 @dataclass(frozen=True)
 class Merged:
-    """``rows`` are to be written; existing rows whose key is in ``replaced`` are to be removed."""
+    """``rows`` are to be written; existing rows whose key is in ``replaced``, where they stand, are to be removed.
+
+    So ``existing`` rows come with their places (``prepare.PLACE_SCHEMA``).
+    """
 
     rows: pl.DataFrame
     replaced: pl.DataFrame
@@ -87,7 +90,7 @@ def merge_append(changes: pl.DataFrame, existing_keys: pl.DataFrame, key: Sequen
     fresh = first if existing_keys.is_empty() else first.join(existing_keys, on=key, how="anti")
     return Merged(
         rows=fresh.drop(FILE_ORDER),
-        replaced=existing_keys.clear(),
+        replaced=existing_keys.select(*key, *PLACE_SCHEMA).clear(),
         tally=Tally(accepted=by_batch(fresh), deduplicated=by_batch(changes) - by_batch(fresh)),
     )
 
@@ -121,7 +124,7 @@ def merge_upsert(
     newest = distinct.filter(~_same_as_next(key))
     by_arrival = not sequence_by and set(ARRIVAL_ORDER) <= set(existing.columns)
     compared = dict.fromkeys([*content, *(ARRIVAL_ORDER if by_arrival else ())])
-    before = existing.select([*key, *(pl.col(c).alias(f"__old_{c}") for c in compared)])
+    before = existing.select(*key, *PLACE_SCHEMA, *(pl.col(c).alias(f"__old_{c}") for c in compared))
     before = before.with_columns(__known=pl.lit(True))
     pairs = newest.join(before, on=key, how="left")
     known = pl.col("__known").fill_null(False)
@@ -136,7 +139,7 @@ def merge_upsert(
     rows = taken.select(name for name in changes.columns if name != FILE_ORDER)
     return Merged(
         rows=rows,
-        replaced=taken.filter(known).select(key),
+        replaced=taken.filter(known).select(*key, *PLACE_SCHEMA),
         tally=Tally(
             accepted=by_batch(rows),
             deduplicated=by_batch(changes) - by_batch(distinct) + by_batch(judged.filter("__same")),
@@ -248,7 +251,7 @@ def merge_history(
     )
     return Merged(
         rows=versions.drop("__run"),
-        replaced=existing.select(key).unique(),
+        replaced=existing.select(*key, *PLACE_SCHEMA),
         tally=Tally(
             accepted=accepted,
             deduplicated=by_batch(changes) - accepted - superseded,

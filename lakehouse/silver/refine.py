@@ -213,4 +213,6 @@ class _Work:
                 metadata=metadata,
                 description=self.pipeline.spec.description,
             ).version
-        return snapshot.commit(add=written.add, remove=written.remove, txns=txns, metadata=metadata)
+        return snapshot.commit(
+            add=written.add, remove=written.remove, delete=written.delete, txns=txns, metadata=metadata
+        )

@@ -295,4 +295,6 @@ class _Merging:
 
 
 def _commit(snapshot: Snapshot, written: Rewrite, txns: dict[str, int], metadata: dict[str, object]) -> int:
-    return snapshot.commit(add=written.add, remove=written.remove, txns=txns, metadata=metadata)
+    return snapshot.commit(
+        add=written.add, remove=written.remove, delete=written.delete, txns=txns, metadata=metadata
+    )

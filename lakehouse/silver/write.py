@@ -1,23 +1,34 @@
-"""Finding the rows that a change touches, and rewriting only the files that hold them."""
+"""Finding the rows that a change touches, and taking them out: marked as deleted, or with the files that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
+from lakehouse.silver.prepare import FILE, PLACE_SCHEMA, POSITION
 from lakehouse.storage import Snapshot, StagedFile, Table
 
-_FILE = "__file"
+#: A file of which more than this share is gone is written again, so that readers do not go through rows for nothing.
+#: Maintenance does it earlier; this is for where it does not run.
+_WORN = 0.5
+#: So many of them by one commit: files wear alike, and one batch must not have to write the whole table.
+_WORN_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """Files to adopt and paths to remove, for one commit."""
+    """Files to adopt, paths to remove, and rows to take out of files that stay (path → positions), for one commit."""
 
     add: list[StagedFile]
     remove: list[str]
+    delete: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows_deleted(self) -> int:
+        return sum(len(rows) for rows in self.delete.values())
 
 
 def candidate_files(
@@ -47,14 +58,39 @@ def candidate_files(
 
 
 def existing_rows(
-    snapshot: Snapshot, changes: pl.DataFrame, key: Sequence[str], columns: Sequence[str]
+    snapshot: Snapshot, changes: pl.DataFrame | pl.LazyFrame, key: Sequence[str], columns: Sequence[str]
 ) -> pl.DataFrame:
-    """The table's rows whose key is among the changes' keys: ``columns`` of them, streamed."""
+    """The table's rows whose key is among the changes' keys: key, ``columns``, and where the row stands (streamed)."""
     wanted = [*dict.fromkeys([*key, *columns])]
     uris = candidate_files(snapshot, changes, key)
+    if not uris:
+        schema = snapshot.schema()
+        return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})
     keys = changes.lazy().select(key).unique()
-    found = snapshot.scan(wanted, uris=uris).join(keys, on=key, how="semi")
-    return found.collect(engine="streaming")
+    found = snapshot.scan_places(wanted, uris=uris, place=POSITION).join(keys, on=key, how="semi")
+    return _placed(snapshot, uris, found.collect(engine="streaming"))
+
+
+def _placed(snapshot: Snapshot, uris: Sequence[str], found: pl.DataFrame) -> pl.DataFrame:
+    """Positions through all files become a file and a position in it; rows that are gone are left out."""
+    import numpy
+
+    files = {row[0]: row[1:] for row in snapshot.files().select("uri", "path", pl.col("num_records") + pl.col("num_deleted")).iter_rows()}  # fmt: skip
+    ends = numpy.cumsum([files[uri][1] for uri in uris])
+    through = found[POSITION].to_numpy()
+    numbers = numpy.searchsorted(ends, through, side="right")
+    positions = (through - numpy.concatenate([[0], ends])[numbers]).astype(numpy.uint32)
+    there = numpy.ones(len(positions), dtype=bool)
+    for number, uri in enumerate(uris):
+        gone = snapshot.deleted_rows(files[uri][0])
+        if len(gone):
+            here = numpy.flatnonzero(numbers == number)
+            there[here] = ~numpy.isin(positions[here], gone)
+    paths = pl.Series([files[uri][0] for uri in uris], dtype=pl.String)
+    placed = found.with_columns(
+        paths.gather(pl.Series(numbers)).alias(FILE), pl.Series(POSITION, positions, dtype=pl.UInt32)
+    )
+    return placed if there.all() else placed.filter(pl.Series(there))
 
 
 def rewrite(
@@ -64,32 +100,40 @@ def rewrite(
     replaced: pl.DataFrame,
     key: Sequence[str],
 ) -> Rewrite:
-    """Stage ``rows``, and the files that hold replaced keys without them; other files stay as they are."""
+    """Stage ``rows``, and take out the table's rows whose key is in ``replaced`` (with their places, where known).
+
+    In a large file they are marked as deleted; what else a small or worn file holds is staged with ``rows``.
+    """
     pieces = [frame.lazy() for frame in rows]
     remove: list[str] = []
+    delete: dict[str, Any] = {}
     if snapshot is not None and not replaced.is_empty():
-        uris = candidate_files(snapshot, replaced, key)
-        touched = (
-            pl.scan_parquet(
-                uris, schema=snapshot.schema(), missing_columns="insert", extra_columns="ignore",
-                include_file_paths=_FILE, glob=False, storage_options=table.options or None,
-            )
-            .select(*key, _FILE)
-            .join(replaced.lazy(), on=key, how="semi")
-            .select(pl.col(_FILE).unique())
-            .collect(engine="streaming")
-            .to_series()
-            .to_list()
-            if uris
-            else []
-        )  # fmt: skip
-        files = snapshot.files()
-        chosen = files.filter(pl.col("uri").is_in(touched))
-        remove = chosen["path"].to_list()
+        if FILE not in replaced.columns:
+            replaced = existing_rows(snapshot, replaced, key, [])
+        remove, delete = _taken_out(table, snapshot, replaced)
         if remove:
-            kept = snapshot.scan(uris=chosen["uri"].to_list()).join(replaced.lazy(), on=key, how="anti")
-            pieces.append(kept)
+            uris = snapshot.files().filter(pl.col("path").is_in(remove))["uri"].to_list()
+            pieces.append(snapshot.scan(uris=uris).join(replaced.lazy(), on=key, how="anti"))
     if not pieces:
-        return Rewrite([], remove)
+        return Rewrite([], remove, delete)
     columns = pieces[0].collect_schema().names()
-    return Rewrite(table.stage(pl.concat([piece.select(columns) for piece in pieces])), remove)
+    return Rewrite(table.stage(pl.concat([piece.select(columns) for piece in pieces])), remove, delete)
+
+
+def _taken_out(table: Table, snapshot: Snapshot, replaced: pl.DataFrame) -> tuple[list[str], dict[str, Any]]:
+    """Files to write again, and rows to mark as deleted in the others."""
+    gone = replaced.group_by(FILE).agg(pl.col(POSITION), pl.len().alias("__gone"))
+    files = (
+        snapshot.files()
+        .select("path", "num_records", "num_deleted")
+        .join(gone, left_on="path", right_on=FILE)
+    )
+    left = pl.col("num_records") - pl.col("__gone").cast(pl.Int64)
+    on_disk = pl.col("num_records") + pl.col("num_deleted")
+    small = files.filter((on_disk < table.deletion_vector_min_rows) | (left == 0))["path"].to_list()
+    worn = files.filter(~pl.col("path").is_in(small), left < (1 - _WORN) * on_disk).sort(left / on_disk)
+    remove = [*small, *worn["path"].head(_WORN_AT_ONCE)]
+    marked = files.filter(~pl.col("path").is_in(remove)).select("path", POSITION)
+    return remove, {
+        path: positions.to_numpy() for path, positions in ((p, pl.Series(r)) for p, r in marked.iter_rows())
+    }

@@ -3,11 +3,13 @@
 from lakehouse.storage.commits import CommitInfo, StagedFile
 from lakehouse.storage.duck import (
     connect_duckdb,
+    deleted_sql,
     duckdb_source,
     duckdb_type,
     prepare_connection,
     quote_identifier,
     quote_literal,
+    rows_at,
 )
 from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
@@ -24,11 +26,13 @@ __all__ = [
     "StagedFile",
     "Table",
     "connect_duckdb",
+    "deleted_sql",
     "duckdb_source",
     "duckdb_type",
     "engine_translated",
     "prepare_connection",
     "quote_identifier",
     "quote_literal",
+    "rows_at",
     "store_trouble",
 ]

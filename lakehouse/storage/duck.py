@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lakehouse.storage.deletion import FILE, ROW
 from lakehouse.storage.failures import translated
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: DuckDB's own 3 gave up within a second; a query cannot be resumed, so its requests are asked more patiently.
 _HTTP_RETRIES = 8
+#: A row's file and position as DuckDB shows them. The second name is DuckDB's own.
+_FILE, _ROW = "__file", "file_row_number"
 _TYPES: dict[Any, str] = {
     pl.Boolean: "BOOLEAN",
     pl.Int8: "TINYINT",
@@ -61,19 +64,59 @@ def duckdb_source(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     every column they are read as they are: ``count(*)`` over 8 files took 4 ms, and 194 ms through the union.
     """
     columns = snapshot.schema()
+    uris = snapshot.uris() if uris is None else uris
+    if not uris:
+        return _nothing(columns)
+    names = ", ".join(quote_identifier(name) for name in columns)
+    gone = snapshot.vectors()
+    whole, worn = [uri for uri in uris if uri not in gone], [uri for uri in uris if uri in gone]
+    parts = [f"SELECT {names} FROM {_parquet(snapshot, whole)}"] if whole else []
+    if worn:
+        lists = _list(dict.fromkeys(gone[uri] for uri in worn))
+        parts.append(
+            f"SELECT {names} FROM {_parquet(snapshot, worn, places=True)} AS t WHERE NOT EXISTS "
+            f"(SELECT 1 FROM read_parquet({lists}) AS gone WHERE gone.{FILE} = t.{_FILE} AND gone.{ROW} = t.{_ROW})"
+        )
+    return f"({' UNION ALL '.join(parts)})"
+
+
+def rows_at(snapshot: Snapshot, uris: Sequence[str], places: str) -> str:
+    """A parenthesised SELECT over the rows of these files that stand in the table ``places`` (its ``file``, ``row``)."""
+    columns = snapshot.schema()
+    names = ", ".join(quote_identifier(name) for name in columns)
+    return (
+        f"(SELECT {names} FROM {_parquet(snapshot, uris, places=True)} AS t SEMI JOIN {places} AS p "
+        f"ON p.{FILE} = t.{_FILE} AND p.{ROW} = t.{_ROW})"
+    )
+
+
+def deleted_sql(snapshot: Snapshot, uris: Sequence[str]) -> str:
+    """A parenthesised SELECT of the places (``file``, ``row``) of deleted rows in these files, all of which have some."""
+    gone = snapshot.vectors()
+    lists = _list(dict.fromkeys(gone[uri] for uri in uris))
+    wanted = ", ".join(quote_literal(uri) for uri in uris)
+    return f"(SELECT DISTINCT {FILE}, {ROW} FROM read_parquet({lists}) WHERE {FILE} IN ({wanted}))"
+
+
+def _parquet(snapshot: Snapshot, uris: Sequence[str], *, places: bool = False) -> str:
+    """The files' rows, as SQL; with ``places`` each row's file and position, too."""
+    columns = snapshot.schema()
+    options = "hive_partitioning=false" + (f", filename='{_FILE}', {_ROW}=true" if places else "")
+    if _have_every_column(snapshot, columns):
+        return f"read_parquet({_list(uris)}, {options})"
+    parquet = f"read_parquet({_list(uris)}, union_by_name=true, {options})"
+    return f"({_nothing(columns)} UNION ALL BY NAME (SELECT * FROM {parquet}))"
+
+
+def _nothing(columns: Mapping[str, pl.DataType]) -> str:
     typed = ", ".join(
         f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in columns.items()
     )
-    empty = f"SELECT {typed} WHERE false"
-    uris = snapshot.uris() if uris is None else uris
-    if not uris:
-        return f"({empty})"
-    files = ", ".join(quote_literal(uri) for uri in uris)
-    names = ", ".join(quote_identifier(name) for name in columns)
-    if _have_every_column(snapshot, columns):
-        return f"(SELECT {names} FROM read_parquet([{files}], hive_partitioning=false))"
-    parquet = f"read_parquet([{files}], union_by_name=true, hive_partitioning=false)"
-    return f"(SELECT {names} FROM (({empty}) UNION ALL BY NAME (SELECT * FROM {parquet})))"
+    return f"(SELECT {typed} WHERE false)"
+
+
+def _list(texts: Iterable[str]) -> str:
+    return f"[{', '.join(quote_literal(text) for text in texts)}]"
 
 
 def _have_every_column(snapshot: Snapshot, columns: Mapping[str, pl.DataType]) -> bool:

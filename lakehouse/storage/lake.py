@@ -29,11 +29,13 @@ class Lake:
         *,
         target_file_bytes: int = 32 << 20,
         compression_level: int = 1,
+        deletion_vector_min_rows: int = 20_000,
     ) -> None:
         self.root = root
         self.options = dict(options or {})
         self.target_file_bytes = target_file_bytes
         self.compression_level = compression_level
+        self.deletion_vector_min_rows = deletion_vector_min_rows
         self.objects = Objects(root, self.options)
 
     @classmethod
@@ -43,6 +45,7 @@ class Lake:
             settings.storage_options,
             target_file_bytes=settings.target_file_bytes,
             compression_level=settings.compression_level,
+            deletion_vector_min_rows=settings.deletion_vector_min_rows,
         )
 
     @property
@@ -59,6 +62,7 @@ class Lake:
             self.options,
             target_file_bytes=self.target_file_bytes,
             compression_level=self.compression_level,
+            deletion_vector_min_rows=self.deletion_vector_min_rows,
         )
 
     def tables(self, layer: names.Layer) -> list[str]:

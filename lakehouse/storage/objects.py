@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +127,19 @@ class Objects:
                 raise
 
     @patient
+    def read_range(self, path: str, start: int, size: int) -> bytes | None:
+        """A part of the object's content, or None when there is no such object."""
+        import obstore
+
+        with translated(f"read {self.url(path)}"):
+            try:
+                return bytes(obstore.get_range(self._store, path, start=start, length=size))
+            except Exception as error:
+                if is_missing(error):
+                    return None
+                raise
+
+    @patient
     def write(self, path: str, data: bytes) -> None:
         """Replace the object atomically: a reader sees the old content or the new, never a part."""
         import obstore
@@ -143,11 +158,17 @@ class Objects:
         with translated(f"write {self.url(path)}"):
             obstore.put(self._store, path, file)
 
-    def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Create the object unless it exists; True for the one caller that created it."""
+    def put_if_absent(self, path: str, data: bytes, *, durable: bool = False) -> bool:
+        """Create the object unless it exists; True for the one caller that created it.
+
+        Args:
+            durable: on a local disk, return only when a loss of power cannot undo it. A remote store answers so anyway.
+        """
         import obstore
 
-        with translated(f"create {self.url(path)}"):
+        with translated(f"create {self.url(path)}", None if self.is_remote else Path(self.root)):
+            if durable and not self.is_remote:
+                return _create_durably(Path(self.root, path), data)
             try:
                 obstore.put(self._store, path, data, mode="create")
             except Exception as error:
@@ -198,6 +219,40 @@ class Objects:
             return
         for info in list(self.list(prefix)):
             self.delete(info.path)
+
+
+def _create_durably(target: Path, data: bytes) -> bool:
+    """Write beside the target, flush, and link: a name that is there already is never replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(beside, "xb") as sink:
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+        try:
+            os.link(beside, target)
+        except FileExistsError:
+            return False
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(target.parent)
+    return True
+
+
+def sync_file(path: Path) -> None:
+    """Return when the file's content is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Return when the folder's names are on the disk. A file system that cannot do that has no need of it."""
+    with suppress(OSError):
+        sync_file(path)
 
 
 def _local_info(path: str, status: os.stat_result) -> ObjectInfo:

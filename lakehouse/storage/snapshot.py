@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,35 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.errors import StorageError
-from lakehouse.storage.commits import CommitInfo, StagedFile, add_action, commit_info, properties
+from lakehouse.storage import deletion, log
+from lakehouse.storage.commits import (
+    CHECKPOINT_INTERVAL,
+    CommitInfo,
+    StagedFile,
+    add_action,
+    commit_info,
+    properties,
+)
+from lakehouse.storage.deletion import Vector
 from lakehouse.storage.failures import translated
+from lakehouse.storage.objects import sync_file, sync_folder
 from lakehouse.storage.schema import delta_schema
 from lakehouse.storage.version import RECENT, Version
 
 if TYPE_CHECKING:
     from lakehouse.storage.table import Table
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What a commit takes out and brings."""
+
+    add: Sequence[StagedFile]
+    remove: Sequence[str]
+    delete: Mapping[str, Any]
+    txns: Mapping[str, int]
+    metadata: Mapping[str, Any]
+    data_change: bool
 
 
 class Snapshot:
@@ -59,7 +82,8 @@ class Snapshot:
             return self._read.files
 
     def files(self) -> pl.DataFrame:
-        """One row per data file: path, uri, size_bytes, num_records, min.<column>, max.<column>, null_count.<column>."""
+        """One row per data file: path, uri, size_bytes, num_records (rows that are there), num_deleted (rows that are
+        gone and still in the file), min.<column>, max.<column>, null_count.<column> (of all rows in the file)."""
         return self._files
 
     def uris(self) -> list[str]:
@@ -84,20 +108,73 @@ class Snapshot:
     ) -> pl.LazyFrame:
         """The version's rows, or those of some of its files. Columns a file lacks are null."""
         chosen = self.uris() if uris is None else list(uris)
-        frame = (
-            pl.scan_parquet(
-                chosen,
-                schema=self._schema,
-                missing_columns="insert",
-                extra_columns="ignore",
-                hive_partitioning=False,
-                glob=False,
-                storage_options=self.table.options or None,
-            )
-            if chosen
-            else pl.LazyFrame(schema=self._schema)
-        )
+        if not chosen:
+            frame = pl.LazyFrame(schema=self._schema)
+        else:
+            frame = self._scan_files(chosen, _deletion_files=self._deletions(chosen))
         return frame if columns is None else frame.select(columns)
+
+    def scan_places(self, columns: Sequence[str], *, uris: Sequence[str], place: str) -> pl.LazyFrame:
+        """Rows of some files, deleted ones too, with their position: counted through all of these files from 0."""
+        return self._scan_files(uris, row_index_name=place).select(*columns, place)
+
+    def _scan_files(self, uris: Sequence[str], **more: Any) -> pl.LazyFrame:
+        return pl.scan_parquet(
+            list(uris),
+            schema=self._schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            hive_partitioning=False,
+            glob=False,
+            storage_options=self.table.options or None,
+            **more,
+        )
+
+    def _rows_on_disk(self, paths: Iterable[str]) -> dict[str, int]:
+        files = self._files.filter(pl.col("path").is_in(list(paths)))
+        return dict(files.select("path", pl.col("num_records") + pl.col("num_deleted")).iter_rows())
+
+    def deleted_rows(self, path: str) -> Any:
+        """Positions of the rows of a file that are gone, as a NumPy array; none is an empty array."""
+        import numpy
+
+        vector = self._vectors.get(path)
+        return (
+            numpy.empty(0, numpy.uint32) if vector is None else deletion.positions(self.table.objects, vector)
+        )
+
+    @property
+    def _vectors(self) -> Mapping[str, Vector]:
+        with translated(f"deletion vectors of {self.table.label}"):
+            return self._read.vectors
+
+    @property
+    def has_deletions(self) -> bool:
+        """True when rows of some files are gone."""
+        return bool(self._vectors)
+
+    def vectors(self) -> dict[str, str]:
+        """Data file (URI) → Parquet file (URI) that lists its deleted rows, for the files that have any."""
+        objects = self.table.objects
+        return {objects.url(path): objects.url(vector.rows_path) for path, vector in self._vectors.items()}
+
+    def vector_files(self) -> set[str]:
+        """Files below the table that say which rows are gone."""
+        return {path for vector in self._vectors.values() for path in vector.paths}
+
+    def _deletions(self, uris: Sequence[str]) -> Any:
+        """What Polars asks for the rows that are gone; None when none are. Its own reader of Delta uses the same door."""
+        by_uri = {self.table.objects.url(path): (path, vector) for path, vector in self._vectors.items()}
+        if by_uri.keys().isdisjoint(uris):
+            return None
+        on_disk = self._rows_on_disk(self._vectors)
+
+        def masks(requested: pl.DataFrame) -> pl.DataFrame:
+            wanted = (by_uri.get(uri.removeprefix("file://")) for uri in requested["path"])
+            rows = [(None, 0) if found is None else (found[1], on_disk[found[0]]) for found in wanted]
+            return deletion.keep_masks(self.table.objects, rows).to_frame()
+
+        return ("delta-deletion-vector", masks)
 
     def commits(self) -> Iterator[CommitInfo]:
         """The commits up to this version, the newest first, as far back as the log reaches; read one by one.
@@ -106,7 +183,7 @@ class Snapshot:
         returns the newest commits of the table under the numbers of this version's (measured, deltalake 1.6.6).
         """
         for version in range(self.version, -1, -1):
-            raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
+            raw = self.table.objects.read(log.commit_file(version))
             if raw is None:
                 return
             yield commit_info(version, raw)
@@ -136,54 +213,118 @@ class Snapshot:
         *,
         add: Sequence[StagedFile] = (),
         remove: Iterable[str] = (),
+        delete: Mapping[str, Any] | None = None,
         txns: Mapping[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
         overwrite_schema: Mapping[str, pl.DataType] | None = None,
         data_change: bool = True,
     ) -> int:
-        """Adopt and remove files in one atomic commit; the new version.
+        """Adopt and remove files, and take rows out of others, in one atomic commit; the new version.
 
         Args:
             add: staged files of this table.
             remove: paths (relative, as in ``files()``) that the commit takes out.
+            delete: rows that the commit takes out of files that stay: path → their positions (NumPy, from 0).
             txns: application transactions, app id → batch number.
             metadata: JSON document kept in the commit, read back by ``history``.
-            overwrite_schema: replace everything, with this schema; ``remove`` must then be empty.
+            overwrite_schema: replace everything, with this schema; ``remove`` and ``delete`` must then be empty.
             data_change: False when the rows that come are the rows that go, in other files.
 
         Raises:
             CommitConflict: what this snapshot read has changed since, or the transaction is taken.
         """
-        from deltalake.transaction import RemoveAction
-
-        before, mark = self.version, uuid.uuid4().hex
-        remove, txns = list(remove), dict(txns or {})
-        if remove or overwrite_schema is not None:
-            # Whoever takes files out takes a turn. The library lets a commit that began before a compaction take the
-            # same file out again, and the rows are there twice (measured: docs/decisions/0040).
+        mark = uuid.uuid4().hex
+        remove, delete, txns = list(remove), dict(delete or {}), dict(txns or {})
+        if remove or delete or overwrite_schema is not None:
+            # Whoever takes something out takes a turn. The library lets a commit that began before a compaction take
+            # the same file out again, and the rows are there twice (measured: docs/decisions/0040).
             turn = names.app_id("files", self.table.name)
             txns[turn] = self.txn(turn) + 1
-        now_ms = int(datetime.now(UTC).timestamp() * 1000)
-        actions: list[Any] = [add_action(file, data_change=data_change) for file in add]
-        if overwrite_schema is None:
-            sizes = dict(self._files.select("path", "size_bytes").iter_rows())
-            actions += [RemoveAction(path, data_change, now_ms, sizes[path], {}) for path in remove]
         with translated(f"commit to {self.table.label} after version {self.version}", self.table._folder):
-            handle = self._own_handle()
-            handle.create_write_transaction(
-                actions,
-                mode="append" if overwrite_schema is None else "overwrite",
-                schema=handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
-                commit_properties=properties(txns, metadata or {}, mark),
-            )
-            handle.update_incremental()
-            newest = handle.version()
-            if newest != before + 1:
-                handle.load_as_version(self._own_version(before, newest, mark))
-        self._read = Version(handle, self.table.uri, self.table._open)
-        if self.version == newest:
-            RECENT.put(self.table.objects, self._read)
+            if remove or delete:
+                if overwrite_schema is not None:
+                    raise ValueError("a commit replaces everything, or names what it takes out")
+                changes = _Changes(add, remove, delete, txns, metadata or {}, data_change)
+                self._commit_by_hand(changes, mark)
+            else:
+                self._commit_by_library(add, txns, metadata or {}, overwrite_schema, data_change, mark)
         return self.version
+
+    def _commit_by_library(
+        self,
+        add: Sequence[StagedFile],
+        txns: Mapping[str, int],
+        metadata: Mapping[str, Any],
+        overwrite_schema: Mapping[str, pl.DataType] | None,
+        data_change: bool,
+        mark: str,
+    ) -> None:
+        before = self.version
+        handle = self._own_handle()
+        handle.create_write_transaction(
+            [add_action(file, data_change=data_change) for file in add],
+            mode="append" if overwrite_schema is None else "overwrite",
+            schema=handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
+            commit_properties=properties(txns, metadata, mark),
+        )
+        handle.update_incremental()
+        newest = handle.version()
+        if newest != before + 1:
+            handle.load_as_version(self._own_version(before, newest, mark))
+        self._now_at(handle, is_newest=handle.version() == newest)
+
+    def _commit_by_hand(self, changes: _Changes, mark: str) -> None:
+        """What the library cannot write: see ``storage.log``."""
+        table, objects = self.table, self.table.objects
+        sizes = dict(self._files.select("path", "size_bytes").iter_rows())
+        vectors = {path: known for path, known in self._read.vectors.items() if path in sizes}
+        entries = [log.info_entry(self.version, "WRITE", changes.metadata, mark)]
+        if changes.delete:
+            entries += self._read.feature_entries()
+        entries += log.txn_entries(changes.txns)
+        gone = [*changes.remove, *changes.delete]
+        entries += [
+            log.remove_entry(path, sizes[path], vectors.get(path), data_change=changes.data_change)
+            for path in gone
+        ]
+        entries += [log.add_entry(file, data_change=changes.data_change) for file in changes.add]
+        if changes.delete:
+            written = deletion.write_vectors(objects, self._merged(changes.delete, vectors))
+            chosen = self._files.filter(pl.col("path").is_in(list(written)))
+            entries += [log.shrunk_entry(row, written[row["path"]]) for row in chosen.iter_rows(named=True)]
+        if table._folder is not None:  # the log must not name what a loss of power takes away
+            for file in changes.add:
+                sync_file(table._folder / file.path)
+            sync_folder(table._folder)
+        version = log.append_commit(objects, table.label, self.version, entries, mark)
+        handle = table._open(version)
+        self._now_at(handle, is_newest=True)
+        if (version + 1) % CHECKPOINT_INTERVAL == 0:
+            # The commit stands whatever happens here; maintenance writes a checkpoint that is overdue.
+            with suppress(Exception):
+                handle.create_checkpoint()
+                handle.cleanup_metadata()
+
+    def _merged(self, delete: Mapping[str, Any], vectors: Mapping[str, Vector]) -> dict[str, Any]:
+        """The rows to take out together with those that are out already."""
+        import numpy
+
+        merged, on_disk = {}, self._rows_on_disk(delete)
+        for path, rows in delete.items():
+            known = vectors.get(path)
+            before = [] if known is None else [deletion.positions(self.table.objects, known)]
+            rows = numpy.asarray(rows, dtype=numpy.int64)
+            if len(rows) and not 0 <= rows.min() <= rows.max() < on_disk[path]:
+                raise StorageError(
+                    f"{self.table.label}: {path} has {on_disk[path]} rows, none at {rows.max()}"
+                )
+            merged[path] = numpy.unique(numpy.concatenate([*before, rows.astype(numpy.uint32)]))
+        return merged
+
+    def _now_at(self, handle: Any, *, is_newest: bool) -> None:
+        self._read = Version(handle, self.table.objects, self.table._open, self._read)
+        if is_newest:
+            RECENT.put(self.table.objects, self._read)
 
     def _own_handle(self) -> Any:
         """The version once more, to commit through: what is read is shared with others."""
@@ -192,7 +333,7 @@ class Snapshot:
     def _own_version(self, before: int, newest: int, mark: str) -> int:
         """The version that this commit made, where others have committed between the read or after it."""
         for version in range(newest, before, -1):
-            raw = self.table.objects.read(f"_delta_log/{version:020d}.json")
+            raw = self.table.objects.read(log.commit_file(version))
             if raw is not None and mark.encode() in raw:
                 return version
         raise StorageError(

@@ -53,7 +53,7 @@ def _column_bounds(footer: Any, index: int) -> tuple[int, Any, Any] | None:
         try:
             if not stats.has_min_max:
                 raise ValueError
-            here_low, here_high = _lower(stats.min), _upper(stats.max)
+            here_low, here_high = lower_bound(stats.min), upper_bound(stats.max)
         except (ValueError, OverflowError, UnicodeDecodeError):
             bounded = False
             continue
@@ -62,7 +62,8 @@ def _column_bounds(footer: Any, index: int) -> tuple[int, Any, Any] | None:
     return (null_count, minimum, maximum) if bounded else (null_count, None, None)
 
 
-def _lower(value: Any) -> Any:
+def lower_bound(value: Any) -> Any:
+    """What the log says of a smallest value: never more than it."""
     if isinstance(value, str):
         return value[:_TEXT_LIMIT]
     if isinstance(value, datetime):
@@ -70,7 +71,8 @@ def _lower(value: Any) -> Any:
     return _exact(value)
 
 
-def _upper(value: Any) -> Any:
+def upper_bound(value: Any) -> Any:
+    """What the log says of a largest value: never less than it."""
     if isinstance(value, str):
         # U+10FFFF sorts behind whatever was cut off.
         return value if len(value) <= _TEXT_LIMIT else value[:_TEXT_LIMIT] + "\U0010ffff"

@@ -48,6 +48,7 @@ class Table:
         *,
         target_file_bytes: int = 32 << 20,
         compression_level: int = 1,
+        deletion_vector_min_rows: int = 20_000,
     ) -> None:
         self.uri = uri
         self.layer = layer
@@ -55,6 +56,7 @@ class Table:
         self.options = dict(options or {})
         self.target_file_bytes = target_file_bytes
         self.compression_level = compression_level
+        self.deletion_vector_min_rows = deletion_vector_min_rows
         self.objects = Objects(uri, self.options)
 
     def __repr__(self) -> str:
@@ -97,7 +99,8 @@ class Table:
                 if version is not None and "version" in str(error).lower():
                     raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
                 raise
-        opened = Version(handle, self.uri, self._open)
+        earlier = RECENT.outdated(self.objects) if version is None else None
+        opened = Version(handle, self.objects, self._open, earlier)
         if version is None:
             RECENT.put(self.objects, opened)
         return Snapshot(self, opened)

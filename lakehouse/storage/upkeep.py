@@ -7,6 +7,7 @@ measured: docs/decisions/0040-maintenance-rearranges-and-never-changes.md.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,9 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.errors import CommitConflict, ConservationError, LakehouseError
+from lakehouse.storage import log
 from lakehouse.storage.commits import CHECKPOINT_INTERVAL, StagedFile
+from lakehouse.storage.deletion import vector_of
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import ObjectInfo
 from lakehouse.storage.retry import patient
@@ -30,6 +33,10 @@ from lakehouse.storage.table import Table
 #: Requests at once where each takes milliseconds to be answered.
 _AT_ONCE = 16
 _LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
+#: What a writer leaves in a table's folder: data files, and vectors of deleted rows.
+_DATA_FILE = re.compile(r"[^/]+\.parquet[^/]*|deletion_vector_[^/]+\.bin")
+#: A file, for a data file with a vector: the log knows a data file by both, and one file holds many vectors.
+_Known = tuple[str, str, str]
 
 
 def row_width_bytes(snapshot: Snapshot, path: str) -> float:
@@ -116,10 +123,10 @@ def unneeded_files(
     old = {
         info.path: info
         for info in table.objects.list()
-        if "/" not in info.path and ".parquet" in info.path and info.modified_at_utc < cutoff
+        if _DATA_FILE.fullmatch(info.path) and info.modified_at_utc < cutoff
     }
     snapshot = table.snapshot()
-    for path in snapshot.files()["path"]:
+    for path in [*snapshot.files()["path"], *snapshot.vector_files()]:
         old.pop(path, None)
         old.pop(unquote(path), None)
     if not old:
@@ -137,27 +144,35 @@ def _needed(snapshot: Snapshot, candidates: set[str], kept: Sequence[int], cutof
     ``remove``. It ends at the oldest kept version: a file that was neither added nor removed since was not in it.
     """
     needed: set[str] = set()
-    removed_at: dict[str, int] = {}
+    removed_at: dict[_Known, int] = {}
     is_recent = True
     for version, raw in _log(snapshot.table, snapshot.version):
-        actions = [json.loads(line) for line in raw.splitlines() if line.strip()]
+        actions = log.actions(raw)
         stamp = next((a["commitInfo"].get("timestamp", 0) for a in actions if "commitInfo" in a), 0)
         is_recent = is_recent and datetime.fromtimestamp(int(stamp) / 1000, UTC) >= cutoff
         if not is_recent and (not kept or version <= kept[0]):
             break
-        for action in actions:
-            for kind in ("remove", "add"):
-                path = unquote(action[kind]["path"]) if kind in action else None
-                if path is None or path not in candidates:
-                    continue
-                if kind == "remove" and is_recent:
-                    needed.add(path)
-                elif kind == "remove":
-                    removed_at[path] = version
-                elif (end := removed_at.pop(path, None)) is not None and _any_in(kept, version, end):
-                    needed.add(path)
+        for kind in ("add", "remove"):  # a file whose rows go is removed and added again by one commit
+            for action in actions:
+                for known in _known_by(action.get(kind), candidates):
+                    if kind == "remove" and is_recent:
+                        needed.add(known[0])
+                    elif kind == "remove":
+                        removed_at[known] = version
+                    elif (end := removed_at.pop(known, None)) is not None and _any_in(kept, version, end):
+                        needed.add(known[0])
     # Added before the walk ended: in every version from there up to the one that removed it.
-    return needed | {path for path, end in removed_at.items() if _any_in(kept, 0, end)}
+    return needed | {known[0] for known, end in removed_at.items() if _any_in(kept, 0, end)}
+
+
+def _known_by(entry: Mapping[str, Any] | None, candidates: set[str]) -> list[_Known]:
+    """The candidates that an ``add`` or ``remove`` entry is about: the data file, and the files of its vector."""
+    if entry is None:
+        return []
+    path = unquote(entry["path"])
+    vector = entry.get("deletionVector")
+    files = [path] if vector is None else [path, *vector_of(vector).paths]
+    return [(file, path, json.dumps(vector, sort_keys=True)) for file in files if file in candidates]
 
 
 def _any_in(versions: Sequence[int], first: int, end: int) -> bool:
@@ -169,7 +184,7 @@ def _log(table: Table, newest: int) -> Iterator[tuple[int, bytes]]:
     """The commits from ``newest`` back, as far as the log reaches."""
 
     def read(version: int) -> bytes | None:
-        return table.objects.read(f"_delta_log/{version:020d}.json")
+        return table.objects.read(log.commit_file(version))
 
     step = 4 * _AT_ONCE if table.objects.is_remote else 1
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from lakehouse.storage.deletion import FEATURE, Vector
+from lakehouse.storage.log import commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
 
 _KEPT = 1024
@@ -27,13 +29,17 @@ class Version:
     Args:
         reopen: opens the same version again. The library reads some things only when asked, from log files that a
             clean-up may have folded into a checkpoint since.
+        earlier: a version before this one of the same table, so that not all of the log is read again.
     """
 
-    def __init__(self, handle: Any, uri: str, reopen: Callable[[int], Any]) -> None:
+    def __init__(
+        self, handle: Any, objects: Objects, reopen: Callable[[int], Any], earlier: Version | None = None
+    ) -> None:
         self.handle = handle
         self.number: int = handle.version()
-        self._uri = uri
+        self._objects = objects
         self._reopen = reopen
+        self._earlier = None if earlier is None else earlier._known_vectors
         self._txns: dict[str, int] = {}
 
     def _ask(self, question: Callable[[Any], _Answer]) -> _Answer:
@@ -55,7 +61,38 @@ class Version:
     @cached_property
     def files(self) -> pl.DataFrame:
         frame = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
-        return frame.with_columns(uri=pl.concat_str(pl.lit(self._uri.rstrip("/") + "/"), pl.col("path")))
+        deleted = {path: vector.cardinality for path, vector in self.vectors.items()}
+        gone = (
+            pl.col("path").replace_strict(deleted, default=0, return_dtype=pl.Int64)
+            if deleted
+            else pl.lit(0, pl.Int64)
+        )
+        return frame.with_columns(
+            uri=pl.concat_str(pl.lit(self._objects.root.rstrip("/") + "/"), pl.col("path")),
+            num_records=pl.col("num_records") - gone,
+            num_deleted=gone,
+        )
+
+    @cached_property
+    def has_vectors(self) -> bool:
+        """True when files of the table may have deletion vectors."""
+        return FEATURE in (self._ask(lambda handle: handle.protocol().reader_features) or ())
+
+    @cached_property
+    def vectors(self) -> dict[str, Vector]:
+        """Which rows of which files are gone, by path; files that have all their rows are not named."""
+        return vectors_at(self._objects, self.number, self._earlier) if self.has_vectors else {}
+
+    def feature_entries(self) -> list[dict[str, Any]]:
+        """See ``log.feature_entries``."""
+        return self._ask(feature_entries)
+
+    @property
+    def _known_vectors(self) -> tuple[int, dict[str, Vector]] | None:
+        """What this version knows of vectors without reading anything for it."""
+        if "vectors" in self.__dict__:
+            return self.number, self.vectors
+        return self._earlier
 
     def txn(self, app_id: str) -> int:
         if app_id not in self._txns:
@@ -78,9 +115,15 @@ class Recent:
         if known is None:
             return None
         mark, version = known
-        if objects.info(_commit_file(version.number + 1)) is not None:
+        if objects.info(commit_file(version.number + 1)) is not None:
             return None
         return version if _mark(objects, version.number) == mark else None
+
+    def outdated(self, objects: Objects) -> Version | None:
+        """The newest version that this process knows, if the table still has it."""
+        with self._lock:
+            known = self._versions.get(_key(objects))
+        return known[1] if known is not None and _mark(objects, known[1].number) == known[0] else None
 
     def put(self, objects: Objects, version: Version) -> None:
         """Remember a version that was the newest a moment ago."""
@@ -103,10 +146,6 @@ def _key(objects: Objects) -> _Key:
     return objects.root, tuple(sorted(objects.options.items()))
 
 
-def _commit_file(version: int) -> str:
-    return f"_delta_log/{version:020d}.json"
-
-
 def _mark(objects: Objects, version: int) -> str | None:
-    info = objects.info(_commit_file(version))
+    info = objects.info(commit_file(version))
     return None if info is None else f"{info.etag} {info.modified_at_utc}"

@@ -19,6 +19,7 @@ def files(*sizes: int, spans: list[tuple[int, int]] | None = None) -> pl.DataFra
             "path": [str(number) for number in range(len(sizes))],
             "size_bytes": sizes,
             "num_records": sizes,
+            "num_deleted": [0] * len(sizes),
             "modification_time": range(len(sizes)),
             "min.b": [low for low, _ in spans],
             "max.b": [high for _, high in spans],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lakehouse.names import IS_DELETED
 from lakehouse.silver.merge import OBSERVED_AT, Merged, merge_history, merge_upsert
-from lakehouse.silver.prepare import FILE_ORDER, SEQUENCE
+from lakehouse.silver.prepare import FILE, FILE_ORDER, POSITION, SEQUENCE
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 KEY = ["id"]
@@ -101,12 +101,16 @@ def batches_of(all_events: list[Event], seed: int) -> list[list[Event]]:
 
 
 def apply(table: pl.DataFrame, merged: Merged) -> pl.DataFrame:
+    """Rows go by key or by the place where they stand: both must be the same rows."""
     kept = table.join(merged.replaced, on=KEY, how="anti")
+    places = merged.replaced[POSITION].to_list()
+    assert kept.equals(table.with_row_index(POSITION).filter(~pl.col(POSITION).is_in(places)).drop(POSITION))
     return pl.concat([kept, merged.rows.select(table.columns)])
 
 
 def existing(table: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
-    return table.join(changes.select(KEY).unique(), on=KEY, how="semi")
+    found = table.with_row_index(POSITION).join(changes.select(KEY).unique(), on=KEY, how="semi")
+    return found.with_columns(pl.lit("file").alias(FILE))
 
 
 def accounted(merged: Merged, changes: pl.DataFrame) -> bool:
