@@ -24,13 +24,7 @@ def lineitem(scale: float, kind: str, parts: int = 4) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if kind in ("csv", "parquet"):
-        tool = Path(sys.executable).parent / "tpchgen-cli"
-        made = folder / "made"
-        command = [str(tool), kind, "-s", str(scale), "--tables", "lineitem", "--parts", str(parts), "--output-dir", str(made)]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True)
-        for file in sorted(made.rglob(f"*.{kind}")):
-            os.replace(file, folder / file.name)
-        shutil.rmtree(made)
+        _generate("lineitem", kind, scale, parts, folder)
     elif kind == "csv.gz":
         for file in sorted(lineitem(scale, "csv", parts).glob("*.csv")):
             with (
@@ -45,6 +39,27 @@ def lineitem(scale: float, kind: str, parts: int = 4) -> Path:
             pl.scan_csv(file).sink_ndjson(folder / f"{file.stem}.jsonl")
     (folder / ".done").touch()
     return folder
+
+
+def orders(scale: float, parts: int = 4) -> Path:
+    """A folder with TPC-H's orders (1.5 M rows x 9 columns per unit of ``scale``) as Parquet, in the order of their keys."""
+    folder = DATA / f"orders-{scale:g}-{parts}"
+    if not (folder / ".done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _generate("orders", "parquet", scale, parts, folder)
+        (folder / ".done").touch()
+    return folder
+
+
+def _generate(table: str, kind: str, scale: float, parts: int, folder: Path) -> None:
+    tool = Path(sys.executable).parent / "tpchgen-cli"
+    made = folder / "made"
+    command = [str(tool), kind, "-s", str(scale), "--tables", table, "--parts", str(parts), "--output-dir", str(made)]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    for file in sorted(made.rglob(f"*.{kind}")):
+        os.replace(file, folder / file.name)
+    shutil.rmtree(made)
 
 
 def flights(copies: int = 1) -> Path:

@@ -10,7 +10,6 @@ same rows before and after; every incremental result is compared with a full bui
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import data, harness
+from benchmarks.dbt_runs import invoke, write_profile, write_project
 from benchmarks.harness import Contestant
 
 Work = Callable[[], dict[str, Any]]
@@ -228,8 +228,8 @@ def plain(case: Mapping[str, Any]) -> Work:
     """The same model in a DuckDB file, by dbt as it is: a view over the same Parquet files stands for silver."""
     folder = Path(case["folder"], "plain")
     shutil.copytree(Path(case["state"], "plain"), folder)
-    _profile(folder)
-    _dbt(folder, "parse")
+    write_profile(folder / "project", folder / "plain.duckdb")
+    invoke(folder / "project", "parse")
     return lambda: _plain(folder, Path(case["state"]), build=case["build"])
 
 
@@ -239,36 +239,19 @@ def _plain(folder: Path, state: Path, *, build: str) -> Any:
     project, database = folder / "project", folder / "plain.duckdb"
     if not project.exists():
         _project(project, _PLAIN.replace("AGGREGATES", _AGGREGATES))
-    _profile(folder)
+    write_profile(project, database)
     _, lake = _lake(state / "ours")
     with duckdb.connect(str(database)) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS silver")
         files = _files(lake.table("silver", "flights").snapshot().uris())
         connection.execute(f"CREATE OR REPLACE VIEW silver.flights AS SELECT * FROM {files}")
-    _dbt(folder, "run", "--select", "nothing" if build == "start" else "daily", *(["--full-refresh"] if build == "full" else []))  # fmt: skip
+    invoke(project, "run", "--select", "nothing" if build == "start" else "daily", *(["--full-refresh"] if build == "full" else []))  # fmt: skip
 
     def digest() -> dict[str, Any]:
         with duckdb.connect(str(database)) as connection:
             return {"digest": str(connection.execute(_DIGEST.format(rows="main.daily")).fetchone())}
 
     return {} if build == "start" else digest
-
-
-def _profile(folder: Path) -> None:
-    output = {"type": "duckdb", "path": str(folder / "plain.duckdb"), "threads": 2}
-    profile = {"lakehouse": {"target": "d", "outputs": {"d": output}}}
-    (folder / "project" / "profiles.yml").write_text(json.dumps(profile))
-
-
-def _dbt(folder: Path, *arguments: str) -> None:
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-    from dbt.cli.main import dbtRunner
-
-    project = str(folder / "project")
-    ended = dbtRunner().invoke([*arguments, "--quiet", "--project-dir", project, "--profiles-dir", project])
-    DuckDBConnectionManager.close_all_connections()
-    if not ended.success:
-        raise RuntimeError(str(ended.exception or [result.message for result in ended.result]))
 
 
 _DIGEST = "SELECT count(*), sum(hash(daily)::HUGEINT) FROM (SELECT * REPLACE (round(avg_dep_delay, 9) AS avg_dep_delay) FROM {rows}) AS daily"
@@ -285,14 +268,8 @@ def _files(uris: Sequence[str]) -> str:
 
 
 def _project(folder: Path, model: str) -> None:
-    (folder / "models").mkdir(parents=True)
-    (folder / "dbt_project.yml").write_text('name: bench\nversion: "1.0"\nprofile: lakehouse\n')
-    (folder / "models" / "sources.yml").write_text("sources: [{name: silver, tables: [{name: flights}]}]\n")
-    (folder / "models" / "daily.sql").write_text(model)
-    # The start of dbt is measured on a view without rows, by its own.
-    (folder / "models" / "nothing.sql").write_text(
-        "{{ config(materialized='view') }} select 1 as one where false"
-    )
+    sources = "sources: [{name: silver, tables: [{name: flights}]}]\n"
+    write_project(folder, {"models/sources.yml": sources, "models/daily.sql": model})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ returns the work as a function without arguments. Only the work is measured, in 
 returns (rows, say) is kept beside the numbers. Rounds are interleaved: every contestant once, then again, so that
 a machine that slows down slows all of them.
 
+A contestant may be a generator instead: it yields named steps, each measured alone, and what it does between them is
+nobody's. What it returns are its facts. That is for work whose n-th part needs the one before.
+
     @contestant seconds, CPU seconds of the process and everything it started, peak memory, bytes written
 """
 
@@ -21,8 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,16 +34,44 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 _RESULT = "benchmark-result: "
 
+#: Named works, measured one by one; what the generator returns are the facts.
+Steps = Generator[tuple[str, Callable[[], Any]], None, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One measured part of a run."""
+
+    name: str
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    written_bytes: int
+
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement. ``facts`` is what the work returned."""
+    """One measurement: the sum of its steps, and their highest peak. ``facts`` is what the work returned."""
 
     wall_s: float
     cpu_s: float
     peak_rss_bytes: int
     written_bytes: int
     facts: dict[str, Any] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, steps: Sequence[Step], facts: Mapping[str, Any]) -> Run:
+        return cls(
+            sum(step.wall_s for step in steps), sum(step.cpu_s for step in steps),
+            max(step.peak_rss_bytes for step in steps), sum(step.written_bytes for step in steps),
+            dict(facts), list(steps),
+        )  # fmt: skip
+
+    @classmethod
+    def parse(cls, text: str) -> Run:
+        found = json.loads(text)
+        return cls(**{**found, "steps": [Step(**step) for step in found["steps"]]})
 
 
 @dataclass(frozen=True)
@@ -68,6 +100,16 @@ class Result:
     def median(self, what: str) -> float:
         return float(statistics.median(getattr(run, what) for run in self.runs))
 
+    def mean(self, step: str, what: str) -> float | None:
+        """``what`` of the steps of this name on average (work that only some of them pay counts for all), the
+        median of the rounds; None where there is no such step."""
+        means = []
+        for run in self.runs:
+            found = [getattr(one, what) for one in run.steps if one.name == step]
+            if found:
+                means.append(statistics.mean(found))
+        return float(statistics.median(means)) if means else None
+
     @property
     def facts(self) -> dict[str, Any]:
         return self.runs[-1].facts if self.runs else {}
@@ -92,18 +134,40 @@ def run(contestant: Contestant, folder: Path) -> Run:
     # A process may abort while it shuts down, after its work was done: the result counts.
     if found is None:
         raise RuntimeError(f"{contestant.name} failed ({ended.returncode}):\n{ended.stderr[-4000:]}")
-    return Run(**json.loads(found.removeprefix(_RESULT)))
+    return Run.parse(found.removeprefix(_RESULT))
 
 
 def _child(function: str, case: Mapping[str, Any]) -> None:
     module, _, name = function.partition(":")
-    work: Callable[[], Any] = getattr(importlib.import_module(module), name)(case)
+    made: Callable[[], Any] | Steps = getattr(importlib.import_module(module), name)(case)
+    run = _stepwise(made) if isinstance(made, Generator) else _at_once(made)
+    print(f"\n{_RESULT}{json.dumps(asdict(run), default=str)}", flush=True)
+
+
+def _at_once(work: Callable[[], Any]) -> Run:
+    step, found = _measured("all", work)
+    # Work may hand back a function: what it finds out about the result is not part of the measurement.
+    return Run.of([step], (found() if callable(found) else found) or {})
+
+
+def _stepwise(steps: Steps) -> Run:
+    measured = []
+    while True:
+        try:
+            name, work = next(steps)
+        except StopIteration as end:
+            return Run.of(measured, end.value or {})
+        # The peak is that of the steps, not of what was prepared for them.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        measured.append(_measured(name, work)[0])
+
+
+def _measured(name: str, work: Callable[[], Any]) -> tuple[Step, Any]:
     written, cpu, wall = written_bytes(), _cpu_seconds(), time.perf_counter()
     found = work()
-    run = Run(time.perf_counter() - wall, _cpu_seconds() - cpu, peak_rss(), written_bytes() - written)
-    # Work may hand back a function: what it finds out about the result is not part of the measurement.
-    run = replace(run, facts=(found() if callable(found) else found) or {})
-    print(f"\n{_RESULT}{json.dumps(asdict(run), default=str)}", flush=True)
+    wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+    return Step(name, wall, cpu, peak_rss(), written_bytes() - written), found
 
 
 def _family() -> list[Any]:

@@ -6,6 +6,7 @@ import pandera.polars as pa
 import polars as pl
 
 from lakehouse.contracts import Contract
+from lakehouse.contracts.model import TimestampUtc
 
 
 class LineItem(Contract):
@@ -58,3 +59,21 @@ class Flight(Contract):
     class Config:
         name = "flight"
         unique = ["day", "carrier", "flight", "sched_dep_time"]
+
+
+class Order(Contract):
+    """One row per order: TPC-H's orders without their comment, and when the row's state began."""
+
+    o_orderkey: pl.Int64 = pa.Field(gt=0, description="Order.")
+    o_custkey: pl.Int64 = pa.Field(gt=0, description="Customer.")
+    o_orderstatus: pl.String = pa.Field(isin=["F", "O", "P"], description="Finished, open, in part.")
+    o_totalprice: pl.Float64 = pa.Field(gt=0, description="Price of all lines.")
+    o_orderdate: pl.Date = pa.Field(description="Ordered.")
+    o_orderpriority: pl.String = pa.Field(str_length={"min_value": 5, "max_value": 15}, description="How urgent.")  # fmt: skip
+    o_clerk: pl.String = pa.Field(str_length={"min_value": 15, "max_value": 15}, description="Who took it.")
+    o_shippriority: pl.Int32 = pa.Field(ge=0, description="How urgent to ship.")
+    updated_at_utc: TimestampUtc = pa.Field(description="When this state began.")
+
+    class Config:
+        name = "orders"
+        unique = ["o_orderkey"]

@@ -29,6 +29,16 @@ def writes(case: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
     return work
 
 
+def in_steps(case: Mapping[str, Any]) -> harness.Steps:
+    """Two small works and a large one, each prepared by writing more than it writes itself."""
+    sizes = {"small": [1_000, 3_000], "large": [2_000_000]}
+    for name, wanted in sizes.items():
+        for size in wanted:
+            Path(case["folder"], "prepared").write_bytes(b"x" * 1_000_000)
+            yield name, lambda size=size: Path(case["folder"], "work").write_bytes(b"x" * size)
+    return {"rows": 3}
+
+
 def fails(case: Mapping[str, Any]) -> Callable[[], None]:
     raise ValueError("no such engine")
 
@@ -40,6 +50,17 @@ def test_a_run_counts_the_work_of_its_children_and_not_its_preparation(tmp_path:
     assert run.cpu_s > 0.01
     assert run.peak_rss_bytes > 1 << 20
     assert list(tmp_path.iterdir()) == [], "each run's folder is removed"
+
+
+def test_steps_are_measured_one_by_one_and_what_lies_between_them_is_not(tmp_path: Path) -> None:
+    result = harness.Result("steps", [harness.run(Contestant("steps", HERE + "in_steps"), tmp_path)])
+    assert [step.name for step in result.runs[0].steps] == ["small", "small", "large"]
+    assert result.mean("small", "written_bytes") == pytest.approx(2_000, abs=500)
+    assert result.mean("none", "cpu_s") is None
+    assert result.median("written_bytes") == pytest.approx(2_004_000, abs=2_000), (
+        "a run is its steps together"
+    )
+    assert result.facts == {"rows": 3}
 
 
 def test_contestants_that_did_other_work_are_no_comparison(tmp_path: Path) -> None:
