@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         description="A data file of silver with at least so many rows stays when some of them change: they are marked as "
         "deleted. Smaller ones are written again.",
     )
+    key_index_min_rows: int = Field(
+        500_000,
+        ge=0,
+        description="From so many rows on that may hold a changed key, an index in the state folder says where it is (24 "
+        "bytes a row, made again when lost). Fewer rows are read.",
+    )
     compression_level: int = Field(1, ge=1, le=19, description="zstd level of Parquet files.")
     max_batch_size: str = Field(
         "512MiB", description="Input of one batch; a single larger file is a batch of its own."

@@ -15,6 +15,7 @@ from lakehouse.connectors import Batch
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
+from lakehouse.silver.index import KeyIndex
 from lakehouse.silver.prepare import LINEAGE_SCHEMA, PLACE_SCHEMA, SEQUENCE, with_file_order
 from lakehouse.silver.shape import shape, table_schema, with_own_sequence
 from lakehouse.silver.spool import Spool
@@ -89,7 +90,7 @@ def merged_slices(
     """``rows`` shaped changes of a table with a key, merged piece by piece; a key is in one piece only."""
     schema = table_schema(pipeline)
     for part in spool.slices(changes, rows, list(pipeline.contract.key)):
-        yield _merge_slice(pipeline, schema, snapshot, part, order)
+        yield _merge_slice(pipeline, schema, snapshot, part, order, spool)
 
 
 def _merge_slice(
@@ -98,6 +99,7 @@ def _merge_slice(
     snapshot: Snapshot | None,
     changes: pl.DataFrame,
     order: Mapping[str, int],
+    spool: Spool,
 ) -> merge.Merged:
     silver, key = pipeline.spec.silver, list(pipeline.contract.key)
     content = [name for name in pipeline.contract.schema if name not in key]
@@ -115,7 +117,9 @@ def _merge_slice(
         return merge.merge_append(changes, existing([]), key)
     if silver.mode == "upsert":
         if silver.sequence_by:
-            known = existing([name for name in schema if name not in LINEAGE_SCHEMA])
+            wanted = [name for name in schema if name not in LINEAGE_SCHEMA]
+            known = _by_index(snapshot, changes, key, silver.sequence_by, wanted, spool)
+            known = existing(wanted) if known is None else known
         else:
             # Without a sequence the arrival decides, and a replayed row arrived before some that the table has.
             known = with_file_order(existing(list(schema)).lazy(), order).collect()
@@ -129,6 +133,34 @@ def _merge_slice(
     content = [name for name in content if name not in silver.sequence_by]
     merged = merge.merge_history(changes, existing(list(schema)), key, content)
     return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
+
+
+def _by_index(
+    snapshot: Snapshot | None,
+    changes: pl.DataFrame,
+    key: Sequence[str],
+    sequence_by: Sequence[str],
+    columns: Sequence[str],
+    spool: Spool,
+) -> pl.DataFrame | None:
+    """The table's rows of the changes' keys, found without reading the table; None where reading it costs no more.
+
+    A change with another sequence than the table's row wins or loses by that alone. Only where they are equal does the
+    rest of the row decide: it is read for those keys, and null for the others.
+    """
+    if snapshot is None or not KeyIndex.fits(snapshot.schema(), sequence_by):
+        return None
+    near = snapshot.files().filter(pl.col("uri").is_in(candidate_files(snapshot, changes, key)))
+    rows = int((near["num_records"] + near["num_deleted"]).sum() or 0)
+    if rows < spool.index_min_rows:
+        return None
+    index = KeyIndex(spool.index_folder / snapshot.table.name, key, sequence_by[0], spool.memory_bytes)
+    found = index.find(snapshot, changes.select(key).unique())
+    order = [*dict.fromkeys([*key, *sequence_by])]
+    tied = changes.select(order).join(found, on=order, how="semi", nulls_equal=True)
+    # Without ties this reads nothing, and has the columns and types that the others are filled up to.
+    whole = existing_rows(snapshot, tied, key, columns)
+    return pl.concat([whole, found.join(tied, on=key, how="anti")], how="diagonal")
 
 
 def bronze_rows(bronze: Snapshot, batches: Sequence[int]) -> pl.LazyFrame:

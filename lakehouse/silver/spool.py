@@ -33,7 +33,9 @@ class Spool:
 
     def __init__(self, settings: Settings, sample: pl.LazyFrame) -> None:
         self.folder = Path(settings.state_dir, "spool", uuid.uuid4().hex)
-        self._memory_bytes = settings.memory_limit_bytes
+        self.index_folder = Path(settings.state_dir, "index")
+        self.index_min_rows = settings.key_index_min_rows
+        self.memory_bytes = settings.memory_limit_bytes
         self._sample = sample
         self._rows_that_fit: int | None = None
 
@@ -51,7 +53,7 @@ class Spool:
         if self._rows_that_fit is None:
             sample = self._sample.head(1_000).collect(engine="streaming")
             row_bytes = max(2 * sample.estimated_size() / max(sample.height, 1), 32.0)
-            self._rows_that_fit = max(int(self._memory_bytes * _SLICE_SHARE / row_bytes), 20_000)
+            self._rows_that_fit = max(int(self.memory_bytes * _SLICE_SHARE / row_bytes), 20_000)
         return self._rows_that_fit
 
     def materialize(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:

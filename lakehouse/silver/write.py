@@ -85,7 +85,7 @@ def _placed(snapshot: Snapshot, uris: Sequence[str], found: pl.DataFrame) -> pl.
         gone = snapshot.deleted_rows(files[uri][0])
         if len(gone):
             here = numpy.flatnonzero(numbers == number)
-            there[here] = ~numpy.isin(positions[here], gone)
+            there[here] = ~gone.contains(positions[here])
     paths = pl.Series([files[uri][0] for uri in uris], dtype=pl.String)
     placed = found.with_columns(
         paths.gather(pl.Series(numbers)).alias(FILE), pl.Series(POSITION, positions, dtype=pl.UInt32)

@@ -13,7 +13,7 @@ from lakehouse.storage.duck import (
 )
 from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
-from lakehouse.storage.objects import ObjectInfo, Objects
+from lakehouse.storage.objects import ObjectInfo, Objects, sync_file
 from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.table import Table
 
@@ -35,4 +35,5 @@ __all__ = [
     "quote_literal",
     "rows_at",
     "store_trouble",
+    "sync_file",
 ]

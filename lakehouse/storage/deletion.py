@@ -16,6 +16,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -31,7 +32,8 @@ _VERSION = b"\x01"
 _MAGIC = 1681511377
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _B85 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
-_KEPT_POSITIONS = 256
+#: Rows that kept vectors name together: about 10 bytes each.
+_KEPT_ROWS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -91,68 +93,118 @@ def vector_of(descriptor: Mapping[str, Any]) -> Vector:
     )  # fmt: skip
 
 
-def write_vectors(objects: Objects, positions: Mapping[str, Any]) -> dict[str, Vector]:
-    """Keep the positions (a NumPy array per data file: path relative to the table) as one pair of files.
+class Gone:
+    """Rows of one data file that are gone. Immutable."""
+
+    def __init__(self, bitmap: Any) -> None:
+        self.bitmap = bitmap
+
+    @classmethod
+    def none(cls) -> Gone:
+        from pyroaring import BitMap64
+
+        return cls(BitMap64())
+
+    def __len__(self) -> int:
+        return len(self.bitmap)
+
+    def plus(self, positions: Any) -> Gone:
+        """With these (a NumPy array of integers) besides."""
+        from pyroaring import BitMap64
+
+        return Gone(self.bitmap | BitMap64(positions.astype("uint64")))
+
+    @cached_property
+    def positions(self) -> Any:
+        """Ascending, as a NumPy array of unsigned 32-bit numbers."""
+        import numpy
+
+        return numpy.array(self.bitmap.to_array(), dtype=numpy.uint32)
+
+    def contains(self, positions: Any) -> Any:
+        """For each of the positions (a NumPy array) whether it is gone."""
+        import numpy
+
+        gone = self.positions
+        if not len(gone):
+            return numpy.zeros(len(positions), dtype=bool)
+        at = numpy.minimum(numpy.searchsorted(gone, positions), len(gone) - 1)
+        return gone[at] == positions
+
+
+def write_vectors(objects: Objects, gone: Mapping[str, Gone]) -> dict[str, Vector]:
+    """Keep which rows are gone of some data files (by path) as one pair of files.
 
     Nobody sees them until a commit names them. They are on the disk, not only in its cache, when this returns.
     """
-    import io
-
-    from pyroaring import BitMap64
-
     name = f"deletion_vector_{uuid.uuid4()}"
-    blob, vectors, frames = bytearray(_VERSION), {}, []
-    for path, rows in positions.items():
-        bitmap = BitMap64(rows.astype("uint64"))
-        data = struct.pack("<I", _MAGIC) + bitmap.serialize()
-        vectors[path] = Vector(name, len(blob), len(data), len(bitmap))
+    blob, vectors = bytearray(_VERSION), {}
+    for path, rows in gone.items():
+        data = struct.pack("<I", _MAGIC) + rows.bitmap.serialize()
+        vectors[path] = Vector(name, len(blob), len(data), len(rows))
         blob += struct.pack(">I", len(data)) + data + struct.pack(">I", zlib.crc32(data))
-        frames.append(
-            pl.DataFrame({ROW: rows}, schema={ROW: pl.Int64}).select(
-                pl.lit(objects.url(path)).alias(FILE), ROW
-            )
-        )
-    listed = io.BytesIO()
-    pl.concat(frames).write_parquet(listed, compression="zstd", compression_level=1)
     objects.put_if_absent(f"{name}.bin", bytes(blob), durable=True)
-    objects.put_if_absent(f"{name}.rows.parquet", listed.getvalue(), durable=True)
+    objects.put_if_absent(f"{name}.rows.parquet", _listed(objects, gone), durable=True)
+    for path, vector in vectors.items():
+        _RECENT.put(objects, vector, gone[path])
     return vectors
 
 
-class _Positions:
-    """Vectors that this process has read last: a file of vectors never changes."""
+def _listed(objects: Objects, gone: Mapping[str, Gone]) -> bytes:
+    """The rows as a Parquet file of ``file`` and ``row``. Differences of neighbours take a byte or two, and no time."""
+    import numpy
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    numbers = numpy.repeat(numpy.arange(len(gone), dtype=numpy.int32), [len(rows) for rows in gone.values()])
+    files = pa.DictionaryArray.from_arrays(pa.array(numbers), [objects.url(path) for path in gone])
+    positions = numpy.concatenate([rows.positions for rows in gone.values()]).astype(numpy.int64)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table({FILE: files, ROW: positions}), sink, use_dictionary=[FILE], compression="zstd",
+        column_encoding={ROW: "DELTA_BINARY_PACKED"}, store_schema=False,
+    )  # fmt: skip
+    return bytes(sink.getvalue())
+
+
+class _Recent:
+    """Vectors that this process has seen last: a file of vectors never changes."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, Vector], Any] = OrderedDict()
+        self._known: OrderedDict[tuple[str, Vector], Gone] = OrderedDict()
         self._lock = threading.Lock()
+        self._rows = 0
 
-    def of(self, objects: Objects, vector: Vector) -> Any:
-        key = (objects.root, vector)
+    def get(self, objects: Objects, vector: Vector) -> Gone | None:
         with self._lock:
-            found = self._known.get(key)
-        if found is None:
-            found = _read(objects, vector)
-            with self._lock:
-                self._known[key] = found
-                while len(self._known) > _KEPT_POSITIONS:
-                    self._known.popitem(last=False)
-        return found
+            return self._known.get((objects.root, vector))
+
+    def put(self, objects: Objects, vector: Vector, gone: Gone) -> None:
+        with self._lock:
+            if (objects.root, vector) not in self._known:
+                self._rows += len(gone)
+            self._known[objects.root, vector] = gone
+            while self._rows > _KEPT_ROWS and len(self._known) > 1:
+                self._rows -= len(self._known.popitem(last=False)[1])
 
 
-_POSITIONS = _Positions()
+_RECENT = _Recent()
 
 
-def positions(objects: Objects, vector: Vector) -> Any:
-    """The rows that are gone, ascending, as a NumPy array of unsigned 32- or 64-bit numbers.
+def rows_gone(objects: Objects, vector: Vector) -> Gone:
+    """The rows that are gone.
 
     Raises:
         StorageError: the vector is missing or damaged: without it deleted rows would be seen again.
     """
-    return _POSITIONS.of(objects, vector)
+    found = _RECENT.get(objects, vector)
+    if found is None:
+        found = _read(objects, vector)
+        _RECENT.put(objects, vector, found)
+    return found
 
 
-def _read(objects: Objects, vector: Vector) -> Any:
-    import numpy
+def _read(objects: Objects, vector: Vector) -> Gone:
     from pyroaring import BitMap64
 
     raw = objects.read_range(vector.path, vector.offset, vector.size_bytes + 8)
@@ -167,7 +219,7 @@ def _read(objects: Objects, vector: Vector) -> Any:
         and struct.unpack(">I", raw[-4:])[0] == zlib.crc32(data)
         and struct.unpack("<I", data[:4])[0] == _MAGIC
     )
-    found = numpy.array(BitMap64.deserialize(data[4:]).to_array(), dtype=numpy.uint32) if intact else None
+    found = Gone(BitMap64.deserialize(data[4:])) if intact else None
     if found is None or len(found) != vector.cardinality:
         raise StorageError(
             f"{objects.url(vector.path)} is damaged at byte {vector.offset}",
@@ -186,6 +238,6 @@ def keep_masks(objects: Objects, requested: Iterable[tuple[Vector | None, int]])
             masks.append(None)
             continue
         kept = numpy.ones(rows, dtype=bool)
-        kept[positions(objects, vector)] = False
+        kept[rows_gone(objects, vector).positions] = False
         masks.append(pl.Series(kept))
     return pl.Series("selection_vector", masks, dtype=pl.List(pl.Boolean))

@@ -22,7 +22,7 @@ from lakehouse.storage.commits import (
     commit_info,
     properties,
 )
-from lakehouse.storage.deletion import Vector
+from lakehouse.storage.deletion import Gone, Vector
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import sync_file, sync_folder
 from lakehouse.storage.schema import delta_schema
@@ -134,14 +134,10 @@ class Snapshot:
         files = self._files.filter(pl.col("path").is_in(list(paths)))
         return dict(files.select("path", pl.col("num_records") + pl.col("num_deleted")).iter_rows())
 
-    def deleted_rows(self, path: str) -> Any:
-        """Positions of the rows of a file that are gone, as a NumPy array; none is an empty array."""
-        import numpy
-
+    def deleted_rows(self, path: str) -> Gone:
+        """Which rows of a file are gone."""
         vector = self._vectors.get(path)
-        return (
-            numpy.empty(0, numpy.uint32) if vector is None else deletion.positions(self.table.objects, vector)
-        )
+        return Gone.none() if vector is None else deletion.rows_gone(self.table.objects, vector)
 
     @property
     def _vectors(self) -> Mapping[str, Vector]:
@@ -289,7 +285,7 @@ class Snapshot:
         ]
         entries += [log.add_entry(file, data_change=changes.data_change) for file in changes.add]
         if changes.delete:
-            written = deletion.write_vectors(objects, self._merged(changes.delete, vectors))
+            written = deletion.write_vectors(objects, self._merged(changes.delete))
             chosen = self._files.filter(pl.col("path").is_in(list(written)))
             entries += [log.shrunk_entry(row, written[row["path"]]) for row in chosen.iter_rows(named=True)]
         if table._folder is not None:  # the log must not name what a loss of power takes away
@@ -305,20 +301,18 @@ class Snapshot:
                 handle.create_checkpoint()
                 handle.cleanup_metadata()
 
-    def _merged(self, delete: Mapping[str, Any], vectors: Mapping[str, Vector]) -> dict[str, Any]:
+    def _merged(self, delete: Mapping[str, Any]) -> dict[str, Gone]:
         """The rows to take out together with those that are out already."""
         import numpy
 
         merged, on_disk = {}, self._rows_on_disk(delete)
-        for path, rows in delete.items():
-            known = vectors.get(path)
-            before = [] if known is None else [deletion.positions(self.table.objects, known)]
-            rows = numpy.asarray(rows, dtype=numpy.int64)
+        for path, positions in delete.items():
+            rows = numpy.asarray(positions, dtype=numpy.int64)
             if len(rows) and not 0 <= rows.min() <= rows.max() < on_disk[path]:
                 raise StorageError(
                     f"{self.table.label}: {path} has {on_disk[path]} rows, none at {rows.max()}"
                 )
-            merged[path] = numpy.unique(numpy.concatenate([*before, rows.astype(numpy.uint32)]))
+            merged[path] = self.deleted_rows(path).plus(rows)
         return merged
 
     def _now_at(self, handle: Any, *, is_newest: bool) -> None:

@@ -1,0 +1,128 @@
+"""The key index: it finds what reading the table would find, whatever happened to the table or to the index."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy
+import polars as pl
+import pytest
+
+from lakehouse.silver.index import KeyIndex
+from lakehouse.silver.prepare import FILE, POSITION
+from lakehouse.silver.write import existing_rows
+from lakehouse.storage import Lake, Table, upkeep
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def rows(keys: list[int], sequence: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": keys,
+            "name": [f"n{key}" for key in keys],
+            "seen_at_utc": [None if key % 7 == 0 else START + timedelta(seconds=sequence) for key in keys],
+        },
+        schema={"id": pl.Int64, "name": pl.String, "seen_at_utc": pl.Datetime("us", "UTC")},
+    )
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    found = Lake(str(tmp_path / "lake")).table("silver", "orders")
+    staged = [
+        file
+        for start in range(-200, 300, 100)
+        for file in found.stage(rows([*range(start, start + 100)], 0).lazy())
+    ]
+    found.create(rows([], 0).schema, add=staged)
+    return found
+
+
+def index_of(tmp_path: Path, key: list[str]) -> KeyIndex:
+    return KeyIndex(tmp_path / "index", key, "seen_at_utc", 1 << 30)
+
+
+def agree(table: Table, index: KeyIndex, keys: pl.DataFrame) -> None:
+    """The index says of these keys what the table says."""
+    order = [*index.key, FILE, POSITION]
+    found = index.find(table.snapshot(), keys).select(*index.key, "seen_at_utc", FILE, POSITION).sort(order)
+    read = existing_rows(table.snapshot(), keys, index.key, ["seen_at_utc"]).sort(order)
+    assert found.to_dicts() == read.select(found.columns).to_dicts()
+
+
+@pytest.mark.parametrize("key", [["id"], ["name"], ["name", "id"]])
+def test_the_index_finds_what_the_table_has(table: Table, tmp_path: Path, key: list[str]) -> None:
+    wanted = rows([-200, -3, 0, 7, 299, 300, 5_000], 0).select(key)
+    index = index_of(tmp_path, key)
+    agree(table, index, wanted)
+    assert index.find(table.snapshot(), wanted).height == 5
+
+
+@pytest.mark.parametrize("key", [["id"], ["name"]])
+def test_it_follows_changes_compactions_and_restored_files(
+    table: Table, tmp_path: Path, key: list[str]
+) -> None:
+    rng, index = random.Random(3), index_of(tmp_path, key)
+    for number in range(1, 25):
+        changed = rows(rng.sample(range(-200, 400), 30), number)
+        snapshot = table.snapshot()
+        if number % 5 == 0:
+            paths = snapshot.files()["path"].to_list()
+            upkeep.combine(snapshot, rng.sample(paths, min(3, len(paths))), note={})
+            snapshot = table.snapshot()
+        places = existing_rows(snapshot, changed, key, [])
+        delete = {
+            name: part[POSITION].to_numpy()
+            for (name,), part in places.partition_by(FILE, as_dict=True).items()
+        }
+        snapshot.commit(add=snapshot.stage(changed.lazy()), delete=delete)
+        agree(table, index, rows([*range(-210, 410)], 0).select(key))
+    current = table.snapshot().scan().collect()
+    assert current["id"].n_unique() == current.height
+
+
+def test_a_lost_or_spoilt_index_is_made_again(table: Table, tmp_path: Path) -> None:
+    index, wanted = index_of(tmp_path, ["id"]), rows([1, 2, 3], 0).select("id")
+    agree(table, index, wanted)
+    (index.folder / "segments.json").write_text("{")
+    agree(table, index, wanted)
+    for folder in (entry for entry in index.folder.iterdir() if entry.is_dir()):
+        shutil.rmtree(folder)  # as another process does that has merged it
+    agree(table, index, wanted)
+    shutil.rmtree(index.folder)
+    agree(table, index, wanted)
+
+
+def test_a_half_written_segment_is_not_believed(table: Table, tmp_path: Path) -> None:
+    index, wanted = index_of(tmp_path, ["id"]), rows([1, 2, 3], 0).select("id")
+    agree(table, index, wanted)
+    segment = next(entry for entry in index.folder.iterdir() if entry.is_dir())
+    (segment / "sequences").write_bytes(b"")
+    agree(table, index, wanted)
+
+
+def test_an_index_of_another_sequence_or_type_is_not_used(table: Table, tmp_path: Path) -> None:
+    wanted = rows([1, 2], 0).select("id")
+    index_of(tmp_path, ["id"]).find(table.snapshot(), wanted)
+    other = KeyIndex(tmp_path / "index", ["id"], "id", 1 << 30)
+    assert other.find(table.snapshot(), wanted)["id"].sort().to_list() == [1, 2]
+
+
+def test_segments_stay_few_however_many_batches_come(table: Table, tmp_path: Path) -> None:
+    index = index_of(tmp_path, ["id"])
+    for number in range(40):
+        snapshot = table.snapshot()
+        snapshot.commit(add=snapshot.stage(rows([1_000 + number], number).lazy()))
+        index.find(table.snapshot(), rows([1], 0).select("id"))
+    assert len([entry for entry in index.folder.iterdir() if entry.is_dir()]) <= 5
+
+
+def test_a_table_without_any_of_the_keys_gives_an_empty_answer(table: Table, tmp_path: Path) -> None:
+    found = index_of(tmp_path, ["id"]).find(table.snapshot(), rows([9_999], 0).select("id"))
+    assert found.is_empty()
+    assert set(found.columns) == {"id", "seen_at_utc", FILE, POSITION}
+    assert isinstance(numpy.array(found[POSITION]), numpy.ndarray)
