@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from lakehouse.defs.instance import ensure_home, open_instance
 from lakehouse.settings import PROJECT_DIR, Settings, load_settings
@@ -84,3 +86,55 @@ def test_processes_that_start_together_make_it_once(settings: Settings) -> None:
     ]
     assert [process.communicate(timeout=120)[0].strip() for process in started] == ["0"] * 4
     assert [process.returncode for process in started] == [0] * 4
+
+
+@dg.asset(
+    check_specs=[dg.AssetCheckSpec("good", asset="checked"), dg.AssetCheckSpec("bad", asset="checked")],
+    deps=[thing],
+)
+def checked():  # type: ignore[no-untyped-def]  # Dagster wants a tuple or nothing
+    return dg.MaterializeResult(
+        metadata={"rows": 3},
+        check_results=[
+            dg.AssetCheckResult(check_name="good", passed=True),
+            dg.AssetCheckResult(check_name="bad", passed=False, metadata={"recovery": "look"}),
+        ],
+    )
+
+
+@dg.asset(deps=[checked], partitions_def=dg.StaticPartitionsDefinition(["a"]))
+def parted() -> None:
+    raise dg.Failure("on purpose")
+
+
+def test_the_rows_of_every_event_are_those_that_dagster_would_write(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with open_instance(settings) as instance:
+        for _ in range(2):
+            dg.materialize([thing, checked], instance=instance)
+            dg.materialize([parted], instance=instance, partition_key="a", raise_on_error=False)
+        run_ids = [run.run_id for run in reversed(instance.get_runs())]
+        events = [entry for run_id in run_ids for entry in instance.all_logs(run_id)]
+        ours = _tables(settings.dagster_home / "history" / "runs", run_ids)
+    assert {entry.dagster_event_type.value for entry in events if entry.is_dagster_event} >= {
+        "ASSET_MATERIALIZATION", "ASSET_MATERIALIZATION_PLANNED", "ASSET_CHECK_EVALUATION", "STEP_FAILURE",
+    }  # fmt: skip
+    plain = SqliteEventLogStorage(str(tmp_path / "plain"))
+    for entry in events:
+        plain.store_event(entry)
+    plain.dispose()
+    assert _tables(tmp_path / "plain", run_ids) == ours
+
+
+def _tables(folder: Path, run_ids: list[str]) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of every table, without the instants at which they were written."""
+    found = {}
+    for name in ["index", *run_ids]:
+        with sqlite3.connect(folder / f"{name}.db") as connection:
+            for table in ("event_logs", "asset_keys", "asset_event_tags", "asset_check_executions"):
+                rows = connection.execute(f"SELECT * FROM {table}")
+                columns = [column[0] for column in rows.description]
+                kept = [at for at, column in enumerate(columns) if column != "create_timestamp"]
+                found[f"{name} {table}"] = [tuple(row[at] for at in kept) for row in rows]
+    return found
