@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from dagster._utils.concurrency import ConcurrencyClaimStatus
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
+from lakehouse.defs import history_pools
 from lakehouse.defs.history_rows import MAY_WAIT, is_plain, store
 
 _INDEX = "index"
@@ -107,6 +109,7 @@ class EventLog(SqliteEventLogStorage):
         self._kept = Kept()
         self._waiting: list[EventLogEntry] = []
         self._newest: dict[str, tuple[str, EventLogRecord]] = {}
+        self._known: set[str] = set()
         with _one_maker(base_dir):
             super().__init__(base_dir, inst_data)
         self._db_lock = threading.RLock()  # type: ignore[assignment]  # a batch holds it over its events
@@ -137,6 +140,38 @@ class EventLog(SqliteEventLogStorage):
     def supports_asset_checks(self) -> bool:
         """Always: the tables are made by this release of Dagster. It would look for them at every event."""
         return True
+
+    def has_table(self, table_name: str) -> bool:
+        """Asked once for each: what is there stays."""
+        return self._there(f"table {table_name}", lambda: super(EventLog, self).has_table(table_name))
+
+    def has_asset_key_col(self, column_name: str) -> bool:
+        """Asked once for each."""
+        return self._there(
+            f"column {column_name}", lambda: super(EventLog, self).has_asset_key_col(column_name)
+        )
+
+    def has_secondary_index(self, name: str) -> bool:
+        """Asked once for each."""
+        return self._there(f"index {name}", lambda: super(EventLog, self).has_secondary_index(name))
+
+    def _there(self, what: str, look: Callable[[], bool]) -> bool:
+        if what not in self._known and look():
+            self._known.add(what)
+        return what in self._known
+
+    def claim_concurrency_slot(
+        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
+    ) -> ConcurrencyClaimStatus:
+        with self._connect(_INDEX) as index:
+            claimed = history_pools.take(index, concurrency_key, run_id, step_key, priority or 0)
+        return claimed or super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+
+    def free_concurrency_slot_for_step(self, run_id: str, step_key: str) -> None:
+        with self._connect(_INDEX) as index:
+            pools = history_pools.give_back(index, run_id, step_key)
+        if pools:
+            self.assign_pending_steps(pools)
 
     def store_event(self, event: EventLogEntry) -> None:
         """Written at once, but for what a step tells between its work and its end: that is written with the end."""

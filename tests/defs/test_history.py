@@ -138,3 +138,24 @@ def _tables(folder: Path, run_ids: list[str]) -> dict[str, list[tuple[object, ..
                 kept = [at for at, column in enumerate(columns) if column != "create_timestamp"]
                 found[f"{name} {table}"] = [tuple(row[at] for at in kept) for row in rows]
     return found
+
+
+def test_a_pool_has_one_step_at_a_time_and_the_next_one_is_let_in(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        ours = instance.event_log_storage
+        ours.set_concurrency_slots("silver/flights", 1)
+        # Dagster's own storage on the same files: another installation's process, or the web server of another release.
+        plain = SqliteEventLogStorage(str(settings.dagster_home / "history" / "runs"))
+        assert ours.claim_concurrency_slot("silver/flights", "run 1", "a").is_claimed
+        assert ours.check_concurrency_claim("silver/flights", "run 1", "a").is_claimed
+        assert not plain.claim_concurrency_slot("silver/flights", "run 2", "b").is_claimed
+        assert not ours.claim_concurrency_slot("silver/flights", "run 3", "c").is_claimed
+        ours.free_concurrency_slot_for_step("run 1", "a")
+        assert not ours.claim_concurrency_slot("silver/flights", "run 3", "c").is_claimed
+        assert plain.claim_concurrency_slot("silver/flights", "run 2", "b").is_claimed
+        ours.free_concurrency_slots_for_run("run 2")
+        assert ours.claim_concurrency_slot("silver/flights", "run 3", "c").is_claimed
+        ours.free_concurrency_slot_for_step("run 3", "c")
+        assert plain.claim_concurrency_slot("silver/flights", "run 4", "d").is_claimed
+        assert not ours.claim_concurrency_slot("silver/flights", "run 1", "a").is_claimed
+        plain.dispose()
