@@ -112,8 +112,10 @@ def prepare(case: Mapping[str, Any]) -> Work:
     def work() -> dict[str, Any]:
         rows, groups = _first_state(case)
         _ours(state / "ours", build="full")
+        _copy_for_plain(state)
         _plain(state / "plain", state, build="full")
         _second_state(case)
+        _copy_for_plain(state)
         return {"rows_of_silver": rows, "groups": groups, "rows": rows}
 
     return work
@@ -141,7 +143,7 @@ def _lake(root: Path) -> Any:
 
 
 def _first_state(case: Mapping[str, Any]) -> tuple[int, int]:
-    """Silver as an upsert pipeline leaves it: files in the order in which the days came, a month or so in each."""
+    """Silver as an upsert pipeline and maintenance leave it: files in the order of the days, half a million rows in each."""
     import polars as pl
 
     from lakehouse import names
@@ -149,7 +151,7 @@ def _first_state(case: Mapping[str, Any]) -> tuple[int, int]:
     frame = _flights(case["years"]).with_columns(pl.lit(1, pl.Int64).alias(names.BATCH_ID))
     _, lake = _lake(Path(case["state"], "ours"))
     table = lake.table("silver", "flights")
-    files = frame.height // (27_000)
+    files = max(frame.height // 500_000, 2)
     staged = []
     for part in frame.iter_slices(frame.height // files + 1):
         staged += table.stage(part.lazy())
@@ -161,7 +163,7 @@ _METADATA = {"stage": "silver", "watermark_utc": "2024-01-01T00:00:00+00:00", "c
 
 
 def _second_state(case: Mapping[str, Any]) -> None:
-    """One commit that replaces the files of the touched days: their delays have been corrected."""
+    """One commit as silver makes it: the rows of the touched days, whose delays were corrected, replace the old ones."""
     import polars as pl
 
     from lakehouse import names
@@ -172,19 +174,29 @@ def _second_state(case: Mapping[str, Any]) -> None:
     count = max(len(days) // 100, 1)
     chosen = days.tail(count) if case["where"] == "newest" else days.gather_every(len(days) // count)
     touched = pl.col("day").is_in(chosen.implode())
-    add, remove = [], []
+    delete, corrected = {}, []
     for path, uri in snapshot.files().select("path", "uri").iter_rows():
         frame = pl.read_parquet(uri)
-        if frame.select(touched.any()).item():
-            remove.append(path)
-            corrected = pl.when(touched)
-            add += snapshot.stage(
-                frame.lazy().with_columns(
-                    corrected.then(pl.col("dep_delay") + 1).otherwise("dep_delay").alias("dep_delay"),
-                    corrected.then(2).otherwise(names.BATCH_ID).cast(pl.Int64).alias(names.BATCH_ID),
-                )
-            )
-    snapshot.commit(add=add, remove=remove, metadata=_METADATA, txns={names.app_id("silver", "flights"): 2})
+        gone = frame.select(touched.arg_true()).to_series()
+        if len(gone):
+            delete[path] = gone.to_numpy()
+            corrected.append(frame[gone])
+    rows = pl.concat(corrected).with_columns(
+        pl.col("dep_delay") + 1, pl.lit(2, pl.Int64).alias(names.BATCH_ID)
+    )
+    txns = {names.app_id("silver", "flights"): 2}
+    snapshot.commit(add=snapshot.stage(rows.lazy()), delete=delete, metadata=_METADATA, txns=txns)
+
+
+def _copy_for_plain(state: Path) -> None:
+    """The rows of silver as Parquet files alone, one for each of the table's."""
+    _, lake = _lake(state / "ours")
+    snapshot = lake.table("silver", "flights").snapshot()
+    shutil.rmtree(state / "silver", ignore_errors=True)
+    (state / "silver").mkdir()
+    for number, uri in enumerate(snapshot.uris()):
+        frame = snapshot.scan(uris=[uri])
+        frame.sink_parquet(state / "silver" / f"{number:04}.parquet", compression="zstd", compression_level=1)
 
 
 # -- the contestants ----------------------------------------------------------------------------------
@@ -240,10 +252,9 @@ def _plain(folder: Path, state: Path, *, build: str) -> Any:
     if not project.exists():
         _project(project, _PLAIN.replace("AGGREGATES", _AGGREGATES))
     write_profile(project, database)
-    _, lake = _lake(state / "ours")
     with duckdb.connect(str(database)) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS silver")
-        files = _files(lake.table("silver", "flights").snapshot().uris())
+        files = _files([str(path) for path in sorted(state.glob("silver/*.parquet"))])
         connection.execute(f"CREATE OR REPLACE VIEW silver.flights AS SELECT * FROM {files}")
     invoke(project, "run", "--select", "nothing" if build == "start" else "daily", *(["--full-refresh"] if build == "full" else []))  # fmt: skip
 

@@ -64,36 +64,59 @@ def find_touched(
     parts = []
     for name, groups in model.touched_by.items():
         columns = [quote_identifier(column) for column in now[name].schema()]
-        if both := _changed_rows(cursor, before[name], now[name], touched_table(model.name, of=name)):
-            parts.append(_by_query(groups, columns, key, both) if isinstance(groups, str) else _by_key(groups, columns, key, both))  # fmt: skip
+        came_and_went = _rows_of_files(before[name], now[name])
+        marked = _rows_marked(cursor, before[name], now[name], touched_table(model.name, of=name))
+        if isinstance(groups, str):
+            if both := [*came_and_went, *marked]:
+                parts.append(_by_query(groups, columns, key, " UNION ALL ".join(both)))
+            continue
+        if came_and_went:
+            parts.append(_by_key(groups, columns, key, " UNION ALL ".join(came_and_went)))
+        # Rows are marked because they changed: their groups are touched, whatever else the rows hold. To compare them
+        # whole took three times as long (measured: 100,000 rows of 10 million, 14 columns).
+        parts += [f"SELECT DISTINCT {_renamed(groups, key)} FROM ({rows})" for rows in marked]
     if not parts:
         # Nothing differs: the groups have the types of the table that is built upon, and there are none.
         parts = [f"SELECT {', '.join(key)} FROM gold.{quote_identifier(model.name)} WHERE false"]
     cursor.execute(f"CREATE OR REPLACE TABLE {touched_table(model.name)} AS {' UNION '.join(parts)}")
 
 
-def _changed_rows(cursor: Any, old: Snapshot, new: Snapshot, places: str) -> str:
-    """Rows that came (``__sign`` 1) and went (-1) as SQL, a few that stayed among them; empty when nothing differs.
-
-    Args:
-        places: name of a table to make: which rows of the files that both have are gone from one of them only.
-    """
+def _rows_of_files(old: Snapshot, new: Snapshot) -> list[str]:
+    """SQL for the rows of files that only one version has: ``__sign`` is 1 for the new one's, -1 for the old one's."""
     removed, added = differing_files(old, new)
     parts = [(1, source_of(new, added))] if added else []
     parts += [(-1, source_of(old, removed))] if removed else []
-    if shrunk := shrunk_files(old, new):
-        was, is_ = (
-            deleted_sql(version, [uri for uri in shrunk if uri in version.vectors()])
-            if version.has_deletions else "(SELECT NULL::VARCHAR AS file, NULL::BIGINT AS row WHERE false)"
-            for version in (old, new)
-        )  # fmt: skip
-        # A table, not a subquery: the reader of the files then sees how few rows are asked for.
-        cursor.execute(
-            f"CREATE OR REPLACE TABLE {places} AS SELECT *, -1 AS __sign FROM (FROM {is_} EXCEPT FROM {was}) "
-            f"UNION ALL SELECT *, 1 AS __sign FROM (FROM {was} EXCEPT FROM {is_})"
-        )
-        parts += [(sign, rows_of(new, shrunk, f"(FROM {places} WHERE __sign = {sign})")) for sign in (-1, 1)]
-    return " UNION ALL ".join(f"SELECT *, {sign} AS __sign FROM {rows}" for sign, rows in parts)
+    return [f"SELECT *, {sign} AS __sign FROM {rows}" for sign, rows in parts]
+
+
+def _rows_marked(cursor: Any, old: Snapshot, new: Snapshot, places: str) -> list[str]:
+    """SQL for the rows of files that both versions have and that are gone from one of them only; signs as above.
+
+    Args:
+        places: name of a table to make: where these rows are.
+    """
+    if not (shrunk := shrunk_files(old, new)):
+        return []
+    was, is_ = (
+        deleted_sql(version, [uri for uri in shrunk if uri in version.vectors()])
+        if not version.vectors().keys().isdisjoint(shrunk)
+        else "(SELECT NULL::VARCHAR AS file, NULL::BIGINT AS row WHERE false)"
+        for version in (old, new)
+    )
+    # A table, not a subquery: the reader of the files then sees how few rows are asked for.
+    cursor.execute(
+        f"CREATE OR REPLACE TABLE {places} AS SELECT *, -1 AS __sign FROM (FROM {is_} EXCEPT FROM {was}) "
+        f"UNION ALL SELECT *, 1 AS __sign FROM (FROM {was} EXCEPT FROM {is_})"
+    )
+    found = cursor.execute(f"SELECT DISTINCT __sign FROM {places}").fetchall()
+    return [
+        f"SELECT *, {sign} AS __sign FROM {rows_of(new, shrunk, f'(FROM {places} WHERE __sign = {sign})')}"
+        for (sign,) in found
+    ]
+
+
+def _renamed(groups: Sequence[str], key: Sequence[str]) -> str:
+    return ", ".join(f"({expression}) AS {name}" for expression, name in zip(groups, key, strict=True))
 
 
 def _by_key(groups: Sequence[str], columns: Sequence[str], key: Sequence[str], both: str) -> str:
@@ -101,9 +124,8 @@ def _by_key(groups: Sequence[str], columns: Sequence[str], key: Sequence[str], b
 
     A change would go unseen when its hashes cancel out by chance: once in 10^19 changed groups.
     """
-    wanted = ", ".join(f"({expression}) AS {name}" for expression, name in zip(groups, key, strict=True))
     return (
-        f"SELECT {', '.join(key)} FROM (SELECT {wanted}, sum(__sign) AS __rows, "
+        f"SELECT {', '.join(key)} FROM (SELECT {_renamed(groups, key)}, sum(__sign) AS __rows, "
         f"sum(__sign * hash({', '.join(columns)})::HUGEINT) AS __hashes FROM ({both}) GROUP BY ALL) "
         "WHERE __rows <> 0 OR __hashes <> 0"
     )

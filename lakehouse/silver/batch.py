@@ -5,6 +5,7 @@ Both the stage (new bronze batches) and a replay (released rows of old ones) go 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite, candidate_files, existing_rows, rewrite
 from lakehouse.storage import Snapshot, Table
 
+_log = logging.getLogger(__name__)
 #: Keys alone take so much less memory than rows.
 _KEYS_SHARE = 4
 
@@ -155,7 +157,11 @@ def _by_index(
     if rows < spool.index_min_rows:
         return None
     index = KeyIndex(spool.index_folder / snapshot.table.name, key, sequence_by[0], spool.memory_bytes)
-    found = index.find(snapshot, changes.select(key).unique())
+    try:
+        found = index.find(snapshot, changes.select(key).unique())
+    except OSError as error:  # a cache: without it the table is read, which takes longer
+        _log.warning("silver.%s: no key index (%s); the table is read instead", snapshot.table.name, error)
+        return None
     order = [*dict.fromkeys([*key, *sequence_by])]
     tied = changes.select(order).join(found, on=order, how="semi", nulls_equal=True)
     # Without ties this reads nothing, and has the columns and types that the others are filled up to.

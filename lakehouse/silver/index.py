@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,9 @@ _MERGE_SHARE = 0.5
 _ROWS_AT_ONCE = 4_000_000
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Date, pl.Datetime)
 _COLUMNS = ("keys", "checks", "places", "sequences")
+_LIST = "segments.json"
+#: No batch takes so long from noting a file to naming the note.
+_STALE_S = 3_600
 _NO_SEQUENCE = -(2**63)
 
 
@@ -65,6 +69,7 @@ class KeyIndex:
         self.folder = folder
         self.key = list(key)
         self.sequence = sequence
+        self._merged_away: list[str] = []
         self._max_entries = max(1_000_000, int(memory_bytes * _MERGE_SHARE / _ENTRY_BYTES))
 
     @staticmethod
@@ -175,6 +180,7 @@ class KeyIndex:
                 break
             one, two = segments[pair], segments[pair + 1]
             combined = self._write(*_combined(one, two, live))
+            self._merged_away += [one.name, two.name]
             segments = sorted([*segments[:pair], *segments[pair + 2 :], combined], key=lambda s: s.entries)
         return segments
 
@@ -201,7 +207,7 @@ class KeyIndex:
     def _load(self, snapshot: Snapshot) -> Iterator[_Segment]:
         """The segments of the list, as far as they are there: another process may have merged some away."""
         try:
-            listed = json.loads((self.folder / "segments.json").read_text())
+            listed = json.loads((self.folder / _LIST).read_text())
         except (OSError, ValueError):
             return
         if listed.get("identity") != self._identity(snapshot):
@@ -216,11 +222,23 @@ class KeyIndex:
         document = {"identity": self._identity(snapshot), "segments": [segment.name for segment in segments]}
         beside = self.folder / f"segments-{uuid.uuid4().hex}.tmp"
         beside.write_text(json.dumps(document))
-        os.replace(beside, self.folder / "segments.json")
+        os.replace(beside, self.folder / _LIST)
+        for name in self._merged_away:  # whoever has them open can go on reading
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        self._merged_away.clear()
         kept = {segment.name for segment in segments}
         for entry in self.folder.iterdir():
-            if entry.is_dir() and entry.name not in kept:
-                shutil.rmtree(entry, ignore_errors=True)
+            # What is young may be another process's, which is about to name it.
+            with suppress(FileNotFoundError):
+                if (
+                    entry.name not in kept
+                    and entry.name != _LIST
+                    and time.time() - entry.stat().st_mtime > _STALE_S
+                ):
+                    if entry.is_dir():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    else:
+                        entry.unlink()
 
 
 def _opened(folder: Path, sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from lakehouse.errors import StorageError
 from lakehouse.storage.objects import Objects
 
 FEATURE = "deletionVectors"
-#: Columns of the Parquet file beside the vectors: URI of a data file, and a position in it that is taken out.
+#: Columns of the Parquet file beside the vectors: name of a data file, and a position in it that is taken out. Names, not
+#: addresses: a lake may be copied or moved.
 FILE, ROW = "file", "row"
 
 _VERSION = b"\x01"
@@ -144,20 +145,20 @@ def write_vectors(objects: Objects, gone: Mapping[str, Gone]) -> dict[str, Vecto
         vectors[path] = Vector(name, len(blob), len(data), len(rows))
         blob += struct.pack(">I", len(data)) + data + struct.pack(">I", zlib.crc32(data))
     objects.put_if_absent(f"{name}.bin", bytes(blob), durable=True)
-    objects.put_if_absent(f"{name}.rows.parquet", _listed(objects, gone), durable=True)
+    objects.put_if_absent(f"{name}.rows.parquet", _listed(gone), durable=True)
     for path, vector in vectors.items():
         _RECENT.put(objects, vector, gone[path])
     return vectors
 
 
-def _listed(objects: Objects, gone: Mapping[str, Gone]) -> bytes:
+def _listed(gone: Mapping[str, Gone]) -> bytes:
     """The rows as a Parquet file of ``file`` and ``row``. Differences of neighbours take a byte or two, and no time."""
     import numpy
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     numbers = numpy.repeat(numpy.arange(len(gone), dtype=numpy.int32), [len(rows) for rows in gone.values()])
-    files = pa.DictionaryArray.from_arrays(pa.array(numbers), [objects.url(path) for path in gone])
+    files = pa.DictionaryArray.from_arrays(pa.array(numbers), list(gone))
     positions = numpy.concatenate([rows.positions for rows in gone.values()]).astype(numpy.int64)
     sink = pa.BufferOutputStream()
     pq.write_table(

@@ -72,18 +72,18 @@ def duckdb_source(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     whole, worn = [uri for uri in uris if uri not in gone], [uri for uri in uris if uri in gone]
     parts = [f"SELECT {names} FROM {_parquet(snapshot, whole)}"] if whole else []
     if worn:
-        lists = _list(dict.fromkeys(gone[uri] for uri in worn))
+        # NOT IN, not NOT EXISTS: the other way round DuckDB may build its hash table from the table's rows (measured with
+        # 10 million rows, 1 million of them deleted: 3.6 CPU-s and 1.7 GB against 0.8 CPU-s; 0.2 without deleted rows).
         parts.append(
-            f"SELECT {names} FROM {_parquet(snapshot, worn, places=True)} AS t WHERE NOT EXISTS "
-            f"(SELECT 1 FROM read_parquet({lists}) AS gone WHERE gone.{FILE} = t.{_FILE} AND gone.{ROW} = t.{_ROW})"
+            f"SELECT {names} FROM {_parquet(snapshot, worn, places=True)} AS t "
+            f"WHERE (t.{_FILE}, t.{_ROW}) NOT IN (SELECT ({FILE}, {ROW}) FROM {_listed(snapshot, worn)})"
         )
     return f"({' UNION ALL '.join(parts)})"
 
 
 def rows_at(snapshot: Snapshot, uris: Sequence[str], places: str) -> str:
-    """A parenthesised SELECT over the rows of these files that stand in the table ``places`` (its ``file``, ``row``)."""
-    columns = snapshot.schema()
-    names = ", ".join(quote_identifier(name) for name in columns)
+    """A parenthesised SELECT over the rows of these files that stand in the table ``places`` (as ``deleted_sql`` has them)."""
+    names = ", ".join(quote_identifier(name) for name in snapshot.schema())
     return (
         f"(SELECT {names} FROM {_parquet(snapshot, uris, places=True)} AS t SEMI JOIN {places} AS p "
         f"ON p.{FILE} = t.{_FILE} AND p.{ROW} = t.{_ROW})"
@@ -91,11 +91,17 @@ def rows_at(snapshot: Snapshot, uris: Sequence[str], places: str) -> str:
 
 
 def deleted_sql(snapshot: Snapshot, uris: Sequence[str]) -> str:
-    """A parenthesised SELECT of the places (``file``, ``row``) of deleted rows in these files, all of which have some."""
-    gone = snapshot.vectors()
-    lists = _list(dict.fromkeys(gone[uri] for uri in uris))
+    """A parenthesised SELECT of the places of deleted rows in these files: ``file`` (URI), ``row`` (from 0)."""
     wanted = ", ".join(quote_literal(uri) for uri in uris)
-    return f"(SELECT DISTINCT {FILE}, {ROW} FROM read_parquet({lists}) WHERE {FILE} IN ({wanted}))"
+    return f"(SELECT DISTINCT {FILE}, {ROW} FROM {_listed(snapshot, uris)} WHERE {FILE} IN ({wanted}))"
+
+
+def _listed(snapshot: Snapshot, uris: Sequence[str]) -> str:
+    """The lists that name the deleted rows of these files (and of others), with URIs in the place of names."""
+    gone = snapshot.vectors()
+    folder = quote_literal(snapshot.table.uri.rstrip("/") + "/")
+    lists = _list(dict.fromkeys(gone[uri] for uri in uris))
+    return f"(SELECT {folder} || {FILE} AS {FILE}, {ROW} FROM read_parquet({lists}))"
 
 
 def _parquet(snapshot: Snapshot, uris: Sequence[str], *, places: bool = False) -> str:

@@ -101,12 +101,8 @@ def install(wire: Tripwire) -> None:
     _wrap(table.Table, "stage", lambda args, _: (f"{args[0].layer} staging", args[0].label), wire)
     _wrap(strategies, "_copy", lambda args, _: ("gold staging", args[2].label), wire)
     _wrap(objects.Objects, "write", lambda args, _: _object_kind(args[1]), wire)
-    _wrap(
-        os,
-        "replace",
-        lambda args, _: ("catalog swap", "catalog") if str(args[1]).endswith("gold.duckdb") else None,
-        wire,
-    )
+    _wrap(objects.Objects, "put_if_absent", lambda args, _: _new_object_kind(args[0].root, args[1]), wire)
+    _wrap(os, "replace", lambda args, _: _swap_kind(str(args[1])), wire)
 
 
 def _object_kind(path: str) -> tuple[str, str] | None:
@@ -115,6 +111,19 @@ def _object_kind(path: str) -> tuple[str, str] | None:
     if path.startswith("restore_points/"):
         return "restore point object", "restore_points"
     return None
+
+
+def _new_object_kind(root: str, path: str) -> tuple[str, str] | None:
+    table = "/".join(root.rstrip("/").split("/")[-2:])
+    if path.startswith("deletion_vector_"):
+        return "deletion vector", table
+    return ("log entry", table) if path.startswith("_delta_log/") else None
+
+
+def _swap_kind(target: str) -> tuple[str, str] | None:
+    if target.endswith("segments.json"):
+        return "key index", target.split("/")[-2]
+    return ("catalog swap", "catalog") if target.endswith("gold.duckdb") else None
 
 
 def _wrap(

@@ -55,10 +55,10 @@ def take(lab: Lab, *, same_batches: bool = True) -> dict[str, Any]:
 
 
 def _rows(table: Any, dropped: set[str]) -> list[str]:
-    import deltalake
+    import polars as pl
 
-    handle = deltalake.DeltaTable(table.uri, storage_options=table.options or None)
-    rows = handle.to_pyarrow_table().to_pylist()
+    # The engine's own reader of Delta, not the project's.
+    rows = pl.scan_delta(table.uri, storage_options=table.options or None).collect().to_dicts()
     if "_raw" in dropped:
         rows = [{**row, "_raw": _without_nulls(row["_raw"])} if "_raw" in row else row for row in rows]
         dropped = dropped - {"_raw"}

@@ -78,6 +78,9 @@ class Lab:
             state_dir=str(self.folder / "state"),
             pipelines_dir=str(self.folder / "pipelines"),
             threads=2,
+            # However small a table is, changed rows are marked as deleted and found by the index.
+            deletion_vector_min_rows=0,
+            key_index_min_rows=0,
         )
 
     def write_project(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import deltalake
+import polars as pl
 import pytest
 
 from lakehouse.demo.landing import land_before
@@ -36,7 +36,7 @@ def _contents(settings: Settings) -> dict[str, list[str]]:
     found = {}
     for layer in ("bronze", "silver", "quarantine", "gold"):
         for name in lake.tables(layer):  # type: ignore[arg-type]
-            rows = deltalake.DeltaTable(f"{lake.root}/{layer}/{name}").to_pyarrow_table().to_pylist()
+            rows = pl.scan_delta(f"{lake.root}/{layer}/{name}").collect().to_dicts()
             found[f"{layer}/{name}"] = _texts(rows)
     with connect_read_only(settings) as connection:
         for (name,) in connection.execute(

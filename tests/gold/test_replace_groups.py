@@ -29,15 +29,17 @@ group by 1
 WHOLE = "select day, count(*) as orders, sum(amount)::bigint as amount, max(order_id) as newest from {{ ref('stg_orders') }} group by day"
 
 
-def rewrite(shop: Workshop, drop: set[str], rows: list[dict[str, Any]]) -> None:
-    """One silver commit that takes files out and adds rows, as upserts, deletes and compaction do."""
+def rewrite(
+    shop: Workshop, drop: set[str], rows: list[dict[str, Any]], marked: dict[str, list[int]] | None = None
+) -> None:
+    """One silver commit that takes files and rows out and adds rows, as upserts, deletes and compaction do."""
     table = shop.lake.table("silver", "orders")
     snapshot = table.snapshot()
     batch = shop.batches["orders"] = shop.batches["orders"] + 1
     frame = pl.DataFrame(rows, schema=snapshot.schema(), orient="row") if rows else None
     staged = table.stage(frame.lazy()) if frame is not None else []
     snapshot.commit(
-        add=staged, remove=drop, metadata={"stage": "silver", "contract_hash": "c1"}, txns={names.app_id("silver", "orders"): batch}
+        add=staged, remove=drop, delete=marked, metadata={"stage": "silver", "contract_hash": "c1"}, txns={names.app_id("silver", "orders"): batch}
     )  # fmt: skip
 
 
@@ -97,10 +99,20 @@ def test_incremental_equals_a_full_rebuild_under_upserts_and_deletes(shop: Works
         rows = {row["order_id"]: row for row in snapshot.scan().collect().to_dicts()}
         files = snapshot.files()["path"].to_list()
         dropped = set(chance.sample(files, chance.randint(0, len(files))))
-        kept = snapshot.scan(
-            uris=[f"{snapshot.table.uri}/{path}" for path in files if path not in dropped]
-        ).collect()
-        back = [row for key, row in rows.items() if key not in set(kept["order_id"])]
+        uris = {f"{snapshot.table.uri}/{path}": path for path in files if path not in dropped}
+        marked: dict[str, list[int]] = {}
+        stay: set[int] = set()
+        for uri, path in uris.items():
+            for number, place in (
+                snapshot.scan_places(["order_id"], uris=[uri], place="place").collect().iter_rows()
+            ):
+                if place in snapshot.deleted_rows(path).positions:
+                    continue
+                if chance.random() < 0.3:
+                    marked.setdefault(path, []).append(place)
+                else:
+                    stay.add(number)
+        back = [row for key, row in rows.items() if key not in stay]
         back = [row for row in back if chance.random() > 0.3]  # deletes
         for row in back:
             if chance.random() < 0.3:  # updates, some into another group
@@ -109,7 +121,7 @@ def test_incremental_equals_a_full_rebuild_under_upserts_and_deletes(shop: Works
             {**order(100 * (step + 1) + n, chance.choice(["a", "b", "d"]), n), names.BATCH_ID: 9}
             for n in range(chance.randint(0, 3))
         ]
-        rewrite(shop, dropped, back)
+        rewrite(shop, dropped, back, marked)
         result = shop.build_well()
         assert shop.rows("daily") == shop.rows("whole")
         incremental = shop.rows("monthly")

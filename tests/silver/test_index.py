@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -126,3 +127,17 @@ def test_a_table_without_any_of_the_keys_gives_an_empty_answer(table: Table, tmp
     assert found.is_empty()
     assert set(found.columns) == {"id", "seen_at_utc", FILE, POSITION}
     assert isinstance(numpy.array(found[POSITION]), numpy.ndarray)
+
+
+def test_what_another_process_is_about_to_name_is_left_alone_and_what_nobody_named_goes(
+    table: Table, tmp_path: Path
+) -> None:
+    index, wanted = index_of(tmp_path, ["id"]), rows([1], 0).select("id")
+    young, old = tmp_path / "index" / "young", tmp_path / "index" / "old"
+    for folder in (young, old):
+        folder.mkdir(parents=True)
+        (folder / "keys").write_bytes(b"")
+    os.utime(old, (0, 0))
+    index.find(table.snapshot(), wanted)
+    assert young.exists()
+    assert not old.exists()

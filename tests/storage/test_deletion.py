@@ -204,3 +204,14 @@ def test_bounds_in_the_log_still_hold_for_what_is_left(table: Table) -> None:
     assert after["min.text"].item() <= before["min.text"].item()
     assert after["max.text"].item() >= before["max.text"].item()
     assert (after["num_records"].item(), after["num_deleted"].item()) == (399, 1)
+
+
+def test_a_copied_or_moved_table_keeps_its_rows_deleted(table: Table, tmp_path: Path) -> None:
+    snapshot = table.snapshot()
+    snapshot.commit(delete={path_of(snapshot, 0): numpy.array([0])})
+    (tmp_path / "elsewhere" / "silver").mkdir(parents=True)
+    Path(table.uri).rename(tmp_path / "elsewhere" / "silver" / "orders")
+    moved = Lake(str(tmp_path / "elsewhere")).table("silver", "orders").snapshot()
+    assert ids(moved) == without(0)
+    assert duckdb.sql(f"SELECT count(*) FROM {duckdb_source(moved)}").fetchone() == (ROWS - 1,)
+    assert pl.scan_delta(moved.table.uri).select(pl.len()).collect().item() == ROWS - 1
