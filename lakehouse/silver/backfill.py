@@ -31,7 +31,7 @@ from lakehouse.settings import Settings
 from lakehouse.silver.batch import bronze_rows
 from lakehouse.silver.difference import Difference, differences
 from lakehouse.silver.judge import WHERE, Judged, judge_by_batch
-from lakehouse.silver.prepare import LINEAGE_SCHEMA, RAW, with_raw
+from lakehouse.silver.prepare import LINEAGE_SCHEMA, originals
 from lakehouse.silver.replay import heal
 from lakehouse.silver.scope import Period, days_column, find_scope, identity
 from lakehouse.silver.shape import fit_schema, missing_columns
@@ -290,7 +290,7 @@ class _Work:
         """Rows that today's rules refuse and that were never refused before, into quarantine as bronze has them."""
         if refused.is_empty():
             return
-        found = with_raw(source.join(refused.lazy(), on=WHERE, how="inner")).select(*WHERE, BROKEN_RULES, RAW)
+        found = originals(source, refused)
         quarantine.append(
             self.lake, self.name, found,
             stage=STAGE, batch_id=self.taken, contract_hash=self.contract.hash,

@@ -53,6 +53,24 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     return contract.add_missing(typed)
 
 
+#: Up to so many rows are looked up by their numbers first, and held.
+_FEW = 100_000
+
+
+def originals(bronze: pl.LazyFrame, refused: pl.DataFrame) -> pl.LazyFrame:
+    """Refused rows as bronze has them, found again by batch, file and row: these, ``_broken_rules`` and ``_raw``.
+
+    A reader decodes the numbers of the rows alone, and the rest of only those that fit: a few refused rows out of
+    millions cost a fifth of what a join of the whole costs (measured).
+    """
+    where = list(KEPT_LINEAGE)
+    is_few = refused.height <= _FEW
+    if is_few:
+        bronze = bronze.filter(pl.col(names.SOURCE_ROW).is_in(refused[names.SOURCE_ROW].unique().implode()))
+    found = with_raw(bronze.join(refused.lazy(), on=where, how="inner")).select(*where, BROKEN_RULES, RAW)
+    return found.collect(engine="streaming").lazy() if is_few else found
+
+
 def with_raw(bronze: pl.LazyFrame) -> pl.LazyFrame:
     """Add ``_raw``: the source's record as a JSON object, as bronze has it."""
     added = (*names.LINEAGE, BROKEN_RULES)

@@ -18,7 +18,7 @@ from lakehouse.results import BatchCounts, StageResult
 from lakehouse.settings import Settings
 from lakehouse.silver.batch import bronze_rows, file_order, merge_batch
 from lakehouse.silver.merge import Tally, by_batch
-from lakehouse.silver.prepare import KEPT_LINEAGE, RAW, prepare, with_raw
+from lakehouse.silver.prepare import KEPT_LINEAGE, originals, prepare
 from lakehouse.silver.shape import fit_schema, table_schema
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite
@@ -188,7 +188,7 @@ class _Work:
         if rejected is None:
             return accepted, refused
         broken = rejected.select(*where, BROKEN_RULES).collect(engine="streaming")
-        found = with_raw(source.join(broken.lazy(), on=where, how="inner"))
+        found = originals(source, broken)
         if broken.height != found.select(pl.len()).collect(engine="streaming").item():
             raise ConservationError(
                 f"silver.{self.pipeline.name}: {broken.height} refused rows, but not all are found again in bronze by "
@@ -197,7 +197,7 @@ class _Work:
             )
         if broken.height:
             quarantine.append(
-                self.lake, self.pipeline.name, found.select(*where, BROKEN_RULES, RAW),
+                self.lake, self.pipeline.name, found,
                 stage=STAGE, batch_id=self.last, contract_hash=self.contract.hash, run_id=self.run_id,
             )  # fmt: skip
         return accepted, refused + by_batch(broken)
