@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
-from lakehouse import validation
+from lakehouse import machine, validation
 from lakehouse.errors import SettingsError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -48,11 +47,12 @@ class Settings(BaseSettings):
         description="Object-store options as JSON, e.g. AWS_ENDPOINT_URL; AWS_* variables work as well.",
     )
     memory_limit: str = Field(
-        "2GiB",
-        description="Memory that one run's DuckDB may use, and from which stages derive how many rows they hold at once.",
+        "",
+        description="Memory that one run's DuckDB may use, and from which stages derive how many rows they hold at once. "
+        "Default: a quarter of what this process may use (its container's limit, if any), 512MiB to 4GiB.",
     )
     threads: int = Field(
-        0, ge=0, le=256, description="Threads for DuckDB and dbt; 0 = the cores this process may use."
+        0, ge=0, le=256, description="Threads for stages, DuckDB and dbt; 0 = the cores this process may use."
     )
     # A weekly tick into ten years of flights: 5.7 CPU-s with 8 MiB, 17.8 with 128 MiB (benchmarks/cost.py).
     target_file_size: str = Field(
@@ -114,7 +114,8 @@ class Settings(BaseSettings):
     @field_validator("memory_limit", "target_file_size", "max_batch_size")
     @classmethod
     def _size(cls, value: str, info: Any) -> str:
-        validation.parse_size(value, info.field_name)
+        if value or info.field_name != "memory_limit":
+            validation.parse_size(value, info.field_name)
         return value
 
     @field_validator("compact_cron", "vacuum_cron")
@@ -154,7 +155,9 @@ class Settings(BaseSettings):
 
     @property
     def memory_limit_bytes(self) -> int:
-        return validation.parse_size(self.memory_limit)
+        if self.memory_limit:
+            return validation.parse_size(self.memory_limit)
+        return min(max(machine.memory_bytes() // 4, 512 << 20), 4 << 30)
 
     @cached_property
     def target_file_bytes(self) -> int:
@@ -166,7 +169,7 @@ class Settings(BaseSettings):
 
     @property
     def thread_count(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or machine.cores()
 
     def shared_by(self, workers: int) -> Settings:
         """The same with a part of the memory, for one of several stages at work in this process."""

@@ -50,7 +50,10 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
                 hint=f"correct the transform, then: lakehouse run --select {pipeline.name}",
             ) from error
         typed = contract.type_columns(typed, null_markers=markers)
-    return contract.add_missing(typed)
+    kept = {*contract.schema, *spec.silver.sequence_by}
+    # Of no use from here on, and a seventh of what a row takes.
+    unneeded = [name for name in (names.INGESTED_AT, names.RESCUED) if name not in kept]
+    return contract.add_missing(typed).drop(unneeded, strict=False)
 
 
 #: Up to so many rows are looked up by their numbers first, and held.

@@ -18,6 +18,7 @@ from lakehouse.settings import PROJECT_DIR, load_settings
 pytestmark = pytest.mark.slow
 TIMES = 10
 ROWS = 336_776
+LIMIT = "2GiB"
 
 #: One stage in a process of its own; prints the process's peak resident memory in bytes.
 _STAGE = """
@@ -38,7 +39,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 def _peak_bytes(root: Path, stage: str, *pipelines: str) -> int:
     done = subprocess.run(
         [sys.executable, "-c", _STAGE, stage, *pipelines],
-        env={**os.environ, "LAKEHOUSE_ROOT": str(root), "PYTHONPATH": str(PROJECT_DIR)},
+        env={
+            **os.environ,
+            "LAKEHOUSE_ROOT": str(root),
+            "LAKEHOUSE_MEMORY_LIMIT": LIMIT,
+            "PYTHONPATH": str(PROJECT_DIR),
+        },
         capture_output=True,
         text=True,
         timeout=600,
@@ -64,7 +70,7 @@ def _land_ten_times(landing: Path) -> None:
 
 def test_ten_times_the_flights_stay_under_the_memory_limit(tmp_path: Path) -> None:
     root = tmp_path / "lake"
-    settings = load_settings(root=str(root))
+    settings = load_settings(root=str(root), memory_limit=LIMIT)
     _land_ten_times(Path(settings.landing))
     peaks = {stage: _peak_bytes(root, stage, "flights") for stage in ("bronze", "silver")}
     for layer in ("bronze", "silver"):
