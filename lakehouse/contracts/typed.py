@@ -1,7 +1,6 @@
 """Frames as they come, with the contract's types: the step before screening.
 
-Works on LazyFrames, streams, and looks at no value from Python (JSON text excepted, which is decoded a batch at
-a time).
+Works on LazyFrames, streams, and looks at single values from Python only where the usual way to read them failed.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from lakehouse.contracts import plain_text
 from lakehouse.contracts.casting import Conversion, conversion
 from lakehouse.contracts.columns import UNCASTABLE, ColumnSpec
+from lakehouse.contracts.plain_text import Reading
 
 #: Columns that live only inside one call: the value that the attempts start from.
 _BEFORE = "__before__"
@@ -30,10 +31,21 @@ class _Plan:
     value: pl.Expr
     convert: Conversion | None
     null_texts: tuple[str, ...] = ()
+    from_text: bool = False
 
     @property
     def staged(self) -> bool:
         return self.convert is not None and self.convert.can_fail
+
+    @property
+    def is_plain_text(self) -> bool:
+        """True for text that becomes a number, a truth value, an instant, a date or a time."""
+        return self.staged and self.from_text and isinstance(self.column.dtype, plain_text.TARGETS)
+
+    @property
+    def reading(self) -> Reading:
+        assert self.convert is not None  # plain text converts
+        return Reading(self.column.name, self.column.dtype, self.convert.attempts, self.null_texts)
 
 
 def type_columns(
@@ -55,18 +67,22 @@ def type_columns(
         for column in columns
         if column.name in schema
     ]
-    staged = [plan for plan in plans if plan.staged]
+    quick = [plan for plan in plans if plan.is_plain_text]
+    staged = [plan for plan in plans if plan.staged and not plan.is_plain_text]
     # Stages rather than one big expression: Polars would compute every intermediate once per use.
     frame = frame.with_columns(
+        *(pl.col(plan.column.name).alias(_BEFORE + plan.column.name) for plan in quick),
         *(plan.value.alias(_BEFORE + plan.column.name) for plan in staged),
+        *(plain_text.first_try(plan.reading).alias(plan.column.name) for plan in quick),
         *(_direct(plan).alias(plan.column.name) for plan in plans if not plan.staged),
     ).with_columns(_without_null_texts(plan) for plan in staged if plan.null_texts)
+    frame = frame.with_columns(plain_text.others(plan.reading, _BEFORE + plan.column.name) for plan in quick)
     for attempt in range(max((len(_attempts(plan)) for plan in staged), default=0)):
         frame = frame.with_columns(
             _attempted(plan, attempt) for plan in staged if attempt < len(_attempts(plan))
         )
-    frame = frame.with_columns(_failed(plan, UNCASTABLE + plan.column.name in schema) for plan in staged)
-    frame = frame.drop(_BEFORE + plan.column.name for plan in staged)
+    frame = frame.with_columns(_failed(plan, schema.names()) for plan in (*quick, *staged))
+    frame = frame.drop(_BEFORE + plan.column.name for plan in (*quick, *staged))
     return frame.with_columns(_defaults(columns, schema.names()))
 
 
@@ -94,9 +110,8 @@ def _plan(column: ColumnSpec, source: pl.DataType, markers: Sequence[str], keep_
     if isinstance(column.dtype, (pl.String, pl.Categorical)):
         nothing = [*markers] if keep_empty_text else [*markers, ""]
         # Trimmed for the comparison only: spaces in text are the source's business.
-        kept = pl.when(~value.str.strip_chars().is_in(nothing)).then(value) if nothing else value
-        return _Plan(column, kept, convert)
-    return _Plan(column, value.str.strip_chars(), convert, (*markers, *_nothing(column.dtype)))
+        return _Plan(column, plain_text.without(value, nothing) if nothing else value, convert)
+    return _Plan(column, value.str.strip_chars(), convert, (*markers, *_nothing(column.dtype)), True)
 
 
 def _nothing(dtype: pl.DataType) -> tuple[str, ...]:
@@ -126,9 +141,13 @@ def _attempted(plan: _Plan, number: int) -> pl.Expr:
     return value.fill_null(attempt(pl.when(value.is_null()).then(before))).alias(name)
 
 
-def _failed(plan: _Plan, already: bool) -> pl.Expr:
+def _failed(plan: _Plan, present: Sequence[str]) -> pl.Expr:
     name = plan.column.name
-    failed = pl.col(name).is_null() & pl.col(_BEFORE + name).is_not_null()
+    if plan.is_plain_text:
+        failed = plain_text.failed(plan.reading, _BEFORE + name)
+    else:
+        failed = pl.col(name).is_null() & pl.col(_BEFORE + name).is_not_null()
+    already = UNCASTABLE + name in present
     return (failed | pl.col(UNCASTABLE + name) if already else failed).alias(UNCASTABLE + name)
 
 
