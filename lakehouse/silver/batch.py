@@ -158,7 +158,7 @@ def _by_index(
         return None
     index = KeyIndex(spool.index_folder / snapshot.table.name, key, sequence_by[0], spool.memory_bytes)
     try:
-        found = index.find(snapshot, changes.select(key).unique())
+        found = index.find(snapshot, changes.select(key).unique(), near["path"].to_list())
     except OSError as error:  # a cache: without it the table is read, which takes longer
         _log.warning("silver.%s: no key index (%s); the table is read instead", snapshot.table.name, error)
         return None

@@ -77,14 +77,19 @@ class KeyIndex:
         """True when one column orders the changes, by a number."""
         return len(sequence_by) == 1 and isinstance(schema[sequence_by[0]], _INTEGERS)
 
-    def find(self, snapshot: Snapshot, keys: pl.DataFrame) -> pl.DataFrame:
+    def find(
+        self, snapshot: Snapshot, keys: pl.DataFrame, files: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """The table's rows of these distinct keys: key, sequence, and where the row stands.
 
         Rows that are gone are left out. Files that nothing is known of are read first, their keys and sequences only.
+
+        Args:
+            files: paths of the files that may have the keys; default is all of the version's.
         """
         import numpy
 
-        files = snapshot.files()["path"].to_list()
+        files = snapshot.files()["path"].to_list() if files is None else files
         segments = self._covering(snapshot, files)
         sought = keys.select(self.key)
         codes, checks = _coded(sought, self.key)
@@ -132,14 +137,14 @@ class KeyIndex:
 
     def _covering(self, snapshot: Snapshot, files: Sequence[str]) -> list[_Segment]:
         """Segments that cover all of the files; what is new is read, noted and kept."""
-        segments = [s for s in self._load(snapshot) if not set(files).isdisjoint(s.files)]
+        present = set(snapshot.files()["path"])
+        segments = [s for s in self._load(snapshot) if not present.isdisjoint(s.files)]
         known = {name for segment in segments for name in segment.files}
         if not (missing := [path for path in files if path not in known]):
             return segments
-        live = set(files)
         for part in _parts(snapshot, missing):
             segments.append(self._write(*self._read(snapshot, part)))
-            segments = self._merged(segments, live)
+            segments = self._merged(segments, present)
         self._save(snapshot, segments)
         return segments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -141,3 +142,12 @@ def test_what_another_process_is_about_to_name_is_left_alone_and_what_nobody_nam
     index.find(table.snapshot(), wanted)
     assert young.exists()
     assert not old.exists()
+
+
+def test_only_files_that_may_have_the_keys_are_noted(table: Table, tmp_path: Path) -> None:
+    index, snapshot = index_of(tmp_path, ["id"]), table.snapshot()
+    near = snapshot.files().filter(pl.col("min.id") == 0)["path"].to_list()
+    found = index.find(snapshot, rows([5, 250], 0).select("id"), near)
+    assert found["id"].to_list() == [5]
+    about = [json.loads(path.read_text()) for path in index.folder.glob("*/files.json")]
+    assert [name for one in about for name in one["files"]] == near
