@@ -6,14 +6,16 @@ A plan is one commit to ``ops.batches``, made before anything is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from lakehouse import events, names
 from lakehouse.connectors import Batch, SourceFile, connector_for
 from lakehouse.errors import CommitConflict, LakehouseError
-from lakehouse.ledger import Ledger, append, news_of, row_of
+from lakehouse.ledger import Ledger, News, append, news_of, row_of
 from lakehouse.ledger_rows import RETURNED
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
@@ -42,13 +44,18 @@ def plan(
     for _ in range(20):
         ledger = Ledger(lake)
         work = _Planning(lake, settings, ledger, run_id, ledger.after(now or datetime.now(UTC)), describe)
-        for pipeline in chosen:
-            try:
-                work.add(pipeline)
-            except LakehouseError:
-                if len(chosen) == 1:
-                    raise
-                work.drop(pipeline.name)
+        pool = ThreadPoolExecutor(settings.thread_count, thread_name_prefix="hash")
+        try:
+            for step in (partial(work.look, pool), work.add):
+                for pipeline in chosen:
+                    try:
+                        step(pipeline)
+                    except LakehouseError:
+                        if len(chosen) == 1:
+                            raise
+                        work.drop(pipeline.name)
+        finally:
+            pool.shutdown(cancel_futures=True)
         if not work.rows:
             return {}
         try:
@@ -75,6 +82,7 @@ class _Planning:
         self.lake, self.settings, self.ledger = lake, settings, ledger
         self.run_id, self.now, self.describe = run_id, now, describe
         self.rows: list[dict[str, Any]] = []
+        self.news: dict[str, tuple[News, dict[SourceFile, Future[str | None]]]] = {}
         self.planned: dict[str, list[Batch]] = {}
         self.events: list[events.Event] = []
 
@@ -85,15 +93,24 @@ class _Planning:
         last |= {name: batches[-1].batch_id for name, batches in self.planned.items()}
         return {names.app_id("plan", name): batch_id for name, batch_id in last.items()}
 
+    def look(self, pool: Executor, pipeline: Pipeline) -> None:
+        """Find what is new, and have its contents hashed: of all sources at once, on every core."""
+        connector = connector_for(pipeline.spec.source, self.settings)
+        item = news_of(pipeline, self.settings, self.ledger)
+        hashes = {file: pool.submit(connector.content_hash, file) for file in (*item.files, *item.changed)}
+        self.news[pipeline.name] = item, hashes
+
     def add(self, pipeline: Pipeline) -> None:
-        """Sort what is new into batches and what is set aside."""
+        """Sort what was found into batches and what is set aside; nothing where looking failed."""
+        if pipeline.name not in self.news:
+            return
         source = pipeline.spec.source
         connector = connector_for(source, self.settings)
-        item = news_of(pipeline, self.settings, self.ledger)
+        item, hashes = self.news[pipeline.name]
         contents = self.ledger.contents(pipeline.name) if item.files else {}
         take = []
         for arrived in item.files:
-            file = replace(arrived, content_hash=connector.content_hash(arrived))
+            file = replace(arrived, content_hash=hashes[arrived].result())
             identity = (file.content_hash or "", file.size_bytes)
             first = contents.get(identity) if source.skips_same_content else None
             if first is not None and connector.has_records(file):
@@ -104,7 +121,7 @@ class _Planning:
             take.append(file)
         taken = self.ledger.taken_files(pipeline.name) if item.changed else {}
         for arrived in item.changed:
-            file = replace(arrived, content_hash=connector.content_hash(arrived))
+            file = replace(arrived, content_hash=hashes[arrived].result())
             before = taken.get(file.path)
             if (
                 before is not None
@@ -121,6 +138,7 @@ class _Planning:
 
     def drop(self, source: str) -> None:
         """Forget what was found of a source."""
+        self.news.pop(source, None)
         self.planned.pop(source, None)
         self.rows = [row for row in self.rows if row["source"] != source]
         self.events = [event for event in self.events if event.pipeline != source]

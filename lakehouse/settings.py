@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         "deleted. Smaller ones are written again.",
     )
     key_index_min_rows: int = Field(
-        500_000,
+        2_000_000,
         ge=0,
         description="From so many rows on that may hold a changed key, an index in the state folder says where it is (24 "
         "bytes a row, made again when lost). Fewer rows are read.",

@@ -116,11 +116,12 @@ def _merge_slice(
         return existing_rows(snapshot, changes, key, wanted)
 
     if silver.mode == "append":
-        return merge.merge_append(changes, existing([]), key)
+        there = _places(snapshot, changes, key, None, spool)
+        return merge.merge_append(changes, existing([]) if there is None else there, key)
     if silver.mode == "upsert":
         if silver.sequence_by:
             wanted = [name for name in schema if name not in LINEAGE_SCHEMA]
-            known = _by_index(snapshot, changes, key, silver.sequence_by, wanted, spool)
+            known = _known_rows(snapshot, changes, key, silver.sequence_by, wanted, spool)
             known = existing(wanted) if known is None else known
         else:
             # Without a sequence the arrival decides, and a replayed row arrived before some that the table has.
@@ -137,7 +138,24 @@ def _merge_slice(
     return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
 
 
-def _by_index(
+def _places(
+    snapshot: Snapshot | None, changes: pl.DataFrame, key: Sequence[str], sequence: str | None, spool: Spool
+) -> pl.DataFrame | None:
+    """The changes' keys that the table has, with sequence and place, from the index; None where reading costs no more."""
+    if snapshot is None:
+        return None
+    near = snapshot.files().filter(pl.col("uri").is_in(candidate_files(snapshot, changes, key)))
+    if int((near["num_records"] + near["num_deleted"]).sum() or 0) < max(spool.index_min_rows, 1):
+        return None
+    index = KeyIndex(spool.index_folder / snapshot.table.name, key, sequence, spool.memory_bytes)
+    try:
+        return index.find(snapshot, changes.select(key).unique(), near["path"].to_list())
+    except OSError as error:  # a cache: without it the table is read, which takes longer
+        _log.warning("silver.%s: no key index (%s); the table is read instead", snapshot.table.name, error)
+        return None
+
+
+def _known_rows(
     snapshot: Snapshot | None,
     changes: pl.DataFrame,
     key: Sequence[str],
@@ -145,22 +163,15 @@ def _by_index(
     columns: Sequence[str],
     spool: Spool,
 ) -> pl.DataFrame | None:
-    """The table's rows of the changes' keys, found without reading the table; None where reading it costs no more.
+    """The table's rows of the changes' keys without reading the table; None where that is not possible, or costs no less.
 
     A change with another sequence than the table's row wins or loses by that alone. Only where they are equal does the
     rest of the row decide: it is read for those keys, and null for the others.
     """
     if snapshot is None or not KeyIndex.fits(snapshot.schema(), sequence_by):
         return None
-    near = snapshot.files().filter(pl.col("uri").is_in(candidate_files(snapshot, changes, key)))
-    rows = int((near["num_records"] + near["num_deleted"]).sum() or 0)
-    if rows < spool.index_min_rows:
-        return None
-    index = KeyIndex(spool.index_folder / snapshot.table.name, key, sequence_by[0], spool.memory_bytes)
-    try:
-        found = index.find(snapshot, changes.select(key).unique())
-    except OSError as error:  # a cache: without it the table is read, which takes longer
-        _log.warning("silver.%s: no key index (%s); the table is read instead", snapshot.table.name, error)
+    found = _places(snapshot, changes, key, sequence_by[0], spool)
+    if found is None:
         return None
     order = [*dict.fromkeys([*key, *sequence_by])]
     tied = changes.select(order).join(found, on=order, how="semi", nulls_equal=True)

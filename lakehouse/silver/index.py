@@ -61,14 +61,15 @@ class KeyIndex:
     Args:
         folder: where the cache lies; made when first needed.
         key: columns of the table's key; none is null.
-        sequence: the column that orders changes of a key, of an integer, date or timestamp type.
+        sequence: the column that orders changes of a key, of an integer, date or timestamp type; None where nothing does.
         memory_bytes: limit of the process; merging stays within a share of it.
     """
 
-    def __init__(self, folder: Path, key: Sequence[str], sequence: str, memory_bytes: int) -> None:
+    def __init__(self, folder: Path, key: Sequence[str], sequence: str | None, memory_bytes: int) -> None:
         self.folder = folder
         self.key = list(key)
         self.sequence = sequence
+        self._columns = [*dict.fromkeys([*self.key, *([sequence] if sequence else ())])]
         self._merged_away: list[str] = []
         self._max_entries = max(1_000_000, int(memory_bytes * _MERGE_SHARE / _ENTRY_BYTES))
 
@@ -77,14 +78,19 @@ class KeyIndex:
         """True when one column orders the changes, by a number."""
         return len(sequence_by) == 1 and isinstance(schema[sequence_by[0]], _INTEGERS)
 
-    def find(self, snapshot: Snapshot, keys: pl.DataFrame) -> pl.DataFrame:
-        """The table's rows of these distinct keys: key, sequence, and where the row stands.
+    def find(
+        self, snapshot: Snapshot, keys: pl.DataFrame, files: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The table's rows of these distinct keys: key, sequence (if there is one), and where the row stands.
 
         Rows that are gone are left out. Files that nothing is known of are read first, their keys and sequences only.
+
+        Args:
+            files: paths of the files that may have the keys; default is all of the version's.
         """
         import numpy
 
-        files = snapshot.files()["path"].to_list()
+        files = snapshot.files()["path"].to_list() if files is None else files
         segments = self._covering(snapshot, files)
         sought = keys.select(self.key)
         codes, checks = _coded(sought, self.key)
@@ -105,7 +111,7 @@ class KeyIndex:
             rows.append(order[which[there]])
             paths.append(pl.Series(segment.files, dtype=pl.String).gather(pl.Series(numbers[there])))
             positions.append(spots[there])
-            sequences.append(found[there])
+            sequences.append(found[there] if self.sequence else found)
         return self._frame(snapshot, sought, rows, paths, positions, sequences)
 
     def _frame(
@@ -114,32 +120,37 @@ class KeyIndex:
     ) -> pl.DataFrame:  # fmt: skip
         import numpy
 
-        dtype = snapshot.schema()[self.sequence]
+        schema = snapshot.schema()
         if not rows:
-            schema = snapshot.schema()
-            wanted = {name: schema[name] for name in dict.fromkeys([*self.key, self.sequence])}
-            return pl.DataFrame(schema={**wanted, **PLACE_SCHEMA})
-        number = pl.Series(self.sequence, numpy.concatenate(sequences), dtype=pl.Int64)
-        value = pl.when(pl.col(self.sequence) != _NO_SEQUENCE).then(pl.col(self.sequence)).cast(dtype)
+            return pl.DataFrame(schema={**{name: schema[name] for name in self._columns}, **PLACE_SCHEMA})
         found = sought[numpy.concatenate(rows)].with_columns(
-            number,
-            pl.concat(paths).alias(FILE),
-            pl.Series(POSITION, numpy.concatenate(positions), dtype=pl.UInt32),
+            pl.concat(paths).alias(FILE), pl.Series(POSITION, numpy.concatenate(positions), dtype=pl.UInt32)
         )
-        return found.with_columns(value)
+        if self.sequence is None:
+            return found
+        number = pl.col(self.sequence)
+        value = (
+            pl.when(number != _NO_SEQUENCE)
+            .then(number)
+            .cast(_physical(schema[self.sequence]))
+            .cast(schema[self.sequence])
+        )
+        return found.with_columns(
+            pl.Series(self.sequence, numpy.concatenate(sequences), dtype=pl.Int64)
+        ).with_columns(value)
 
     # -- segments ---------------------------------------------------------------------------------
 
     def _covering(self, snapshot: Snapshot, files: Sequence[str]) -> list[_Segment]:
         """Segments that cover all of the files; what is new is read, noted and kept."""
-        segments = [s for s in self._load(snapshot) if not set(files).isdisjoint(s.files)]
+        present = set(snapshot.files()["path"])
+        segments = [s for s in self._load(snapshot) if not present.isdisjoint(s.files)]
         known = {name for segment in segments for name in segment.files}
         if not (missing := [path for path in files if path not in known]):
             return segments
-        live = set(files)
         for part in _parts(snapshot, missing):
             segments.append(self._write(*self._read(snapshot, part)))
-            segments = self._merged(segments, live)
+            segments = self._merged(segments, present)
         self._save(snapshot, segments)
         return segments
 
@@ -148,18 +159,19 @@ class KeyIndex:
         import numpy
 
         known = dict(snapshot.files().select("path", "uri").iter_rows())
-        columns = [*dict.fromkeys([*self.key, self.sequence])]
         parts: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         for number, path in enumerate(paths):
-            rows = snapshot.scan_places(columns, uris=[known[path]], place=POSITION).collect(
+            rows = snapshot.scan_places(self._columns, uris=[known[path]], place=POSITION).collect(
                 engine="streaming"
             )
             codes, checks = _coded(rows, self.key)
-            sequence = rows[self.sequence].to_physical().cast(pl.Int64).fill_null(_NO_SEQUENCE)
             parts["keys"].append(codes)
             parts["checks"].append(codes[:0] if checks is None else checks)
             parts["places"].append((numpy.uint64(number) << numpy.uint64(32)) | rows[POSITION].to_numpy().astype(numpy.uint64))  # fmt: skip
-            parts["sequences"].append(sequence.to_numpy())
+            if self.sequence is not None:
+                sequence = rows[self.sequence].to_physical().cast(pl.Int64).fill_null(_NO_SEQUENCE)
+                parts["sequences"].append(sequence.to_numpy())
+        parts["sequences"] = parts["sequences"] or [numpy.empty(0, numpy.int64)]
         whole = {name: numpy.concatenate(arrays) for name, arrays in parts.items()}
         order = numpy.argsort(whole["keys"], kind="stable")
         return list(paths), {name: array[order] if len(array) else array for name, array in whole.items()}
@@ -201,7 +213,7 @@ class KeyIndex:
     def _identity(self, snapshot: Snapshot) -> dict[str, Any]:
         """What the entries mean. Hashes may differ between releases of the engine."""
         schema = snapshot.schema()
-        types = {name: str(schema[name]) for name in (*self.key, self.sequence)}
+        types = {name: str(schema[name]) for name in self._columns}
         return {"engine": pl.__version__, "key": self.key, "sequence": self.sequence, "types": types}
 
     def _load(self, snapshot: Snapshot) -> Iterator[_Segment]:
@@ -239,6 +251,11 @@ class KeyIndex:
                         shutil.rmtree(entry, ignore_errors=True)
                     else:
                         entry.unlink()
+
+
+def _physical(dtype: pl.DataType) -> pl.DataType:
+    """The integers in which a type is kept."""
+    return pl.Series(dtype=dtype).to_physical().dtype
 
 
 def _opened(folder: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -306,7 +323,8 @@ def _look_up(segment: _Segment, codes: Any, checks: Any) -> tuple[Any, Any, Any]
     if checks is not None:
         same = segment.columns["checks"][at] == checks[which]
         which, at = which[same], at[same]
-    return which, segment.columns["places"][at], segment.columns["sequences"][at]
+    sequences = segment.columns["sequences"]
+    return which, segment.columns["places"][at], sequences[at] if len(sequences) else sequences
 
 
 def _combined(one: _Segment, two: _Segment, live: set[str]) -> tuple[list[str], dict[str, Any]]:

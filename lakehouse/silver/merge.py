@@ -149,6 +149,12 @@ def merge_upsert(
     )
 
 
+def _same_as_before(columns: Sequence[str]) -> pl.Expr:
+    """True for a row that equals the one above it in these columns."""
+    same = [pl.col(name).eq_missing(pl.col(name).shift(1)) for name in columns]
+    return pl.all_horizontal(pl.lit(True), *same) & (pl.int_range(pl.len()) > 0)
+
+
 def _same_as_next(columns: Sequence[str]) -> pl.Expr:
     """True for a row that the next one equals in these columns."""
     same = [pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in columns]
@@ -225,32 +231,22 @@ def merge_history(
     known = past.select(pl.lit(False).alias(_IS_NEW), *columns)
     fresh = changes.sort(ARRIVAL_ORDER).select(pl.lit(True).alias(_IS_NEW), *columns)
     events = pl.concat([known, fresh]).sort([*key, SEQUENCE], maintain_order=True)
-    distinct = events.unique([*key, SEQUENCE, *content], keep="first", maintain_order=True)
-    distinct = _with_content(distinct, key, [SEQUENCE], content)
-    winners = distinct.sort([*key, SEQUENCE, _CONTENT], nulls_last=False, maintain_order=True).unique(
-        [*key, SEQUENCE], keep="last", maintain_order=True
-    )
-    # A loser that an earlier batch had brought is not counted again.
-    superseded = by_batch(distinct.filter(_IS_NEW)) - by_batch(winners.filter(_IS_NEW))
-    begins = pl.any_horizontal(
-        *(pl.col(c).ne_missing(pl.col(c).shift(1).over(key)) for c in content),
-        pl.int_range(pl.len()).over(key) == 0,
-    )
+    winners, superseded = _one_per_instant(events, key, content)
+    # Sorted by key and instant, a row is compared with the one above it: windows per key took four times as long.
+    of_new_key = ~_same_as_before(key)
+    begins = of_new_key | ~_same_as_before(content)
     runs = winners.with_columns(begins.alias("__begins"))
     accepted = by_batch(runs.filter(pl.col("__begins") & pl.col(_IS_NEW)))
-    runs = runs.with_columns(pl.col("__begins").cum_sum().alias("__run"))
-    versions = runs.group_by("__run", maintain_order=True).agg(
-        *(pl.col(name).first() for name in columns if name != SEQUENCE),
-        pl.col(SEQUENCE).alias(OBSERVED_AT),
-        pl.col(SEQUENCE).first().alias(names.VALID_FROM),
-    )
-    following = pl.col(names.VALID_FROM).shift(-1).over(key)
+    versions = runs.filter("__begins").with_columns(pl.col(SEQUENCE).alias(names.VALID_FROM))
+    seen = runs.select(SEQUENCE, __run=pl.col("__begins").cum_sum().set_sorted())
+    seen = seen.group_by("__run", maintain_order=True).agg(pl.col(SEQUENCE).alias(OBSERVED_AT))
+    following = pl.when(_same_as_next(key)).then(pl.col(names.VALID_FROM).shift(-1))
     deleted = pl.col(names.IS_DELETED) if names.IS_DELETED in columns else pl.lit(False)
-    versions = versions.with_columns(following.alias(names.VALID_TO)).with_columns(
-        (pl.col(names.VALID_TO).is_null() & ~deleted).alias(names.IS_CURRENT)
-    )
+    versions = versions.with_columns(
+        seen[OBSERVED_AT], following.cast(versions.schema[names.VALID_FROM]).alias(names.VALID_TO)
+    ).with_columns((pl.col(names.VALID_TO).is_null() & ~deleted).alias(names.IS_CURRENT))
     return Merged(
-        rows=versions.drop("__run"),
+        rows=versions.drop(_IS_NEW, SEQUENCE, "__begins"),
         replaced=existing.select(*key, *PLACE_SCHEMA),
         tally=Tally(
             accepted=accepted,
@@ -258,3 +254,23 @@ def merge_history(
             superseded=superseded,
         ),
     )
+
+
+def _one_per_instant(
+    events: pl.DataFrame, key: Sequence[str], content: Sequence[str]
+) -> tuple[pl.DataFrame, Counter[int]]:
+    """Of the sorted events one for each key and instant, and how many new ones lost, by batch.
+
+    Of equal ones the first stays; of others the one whose content comes last as text, whatever came first. A loser
+    that an earlier batch had brought is not counted again. Only events that share key and instant are looked at.
+    """
+    order = [*key, SEQUENCE]
+    tied = events.select(_same_as_next(order) | _same_as_before(order)).to_series()
+    if not tied.any():
+        return events, Counter()
+    distinct = events.filter(tied).unique([*order, *content], keep="first", maintain_order=True)
+    distinct = _with_content(distinct, key, [SEQUENCE], content)
+    winners = distinct.sort([*order, _CONTENT], nulls_last=False, maintain_order=True)
+    winners = winners.unique(order, keep="last", maintain_order=True).drop(_CONTENT)
+    lost = by_batch(distinct.filter(_IS_NEW)) - by_batch(winners.filter(_IS_NEW))
+    return pl.concat([events.filter(~tied), winners]).sort(order, maintain_order=True), lost

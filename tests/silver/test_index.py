@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -141,3 +142,35 @@ def test_what_another_process_is_about_to_name_is_left_alone_and_what_nobody_nam
     index.find(table.snapshot(), wanted)
     assert young.exists()
     assert not old.exists()
+
+
+def test_only_files_that_may_have_the_keys_are_noted(table: Table, tmp_path: Path) -> None:
+    index, snapshot = index_of(tmp_path, ["id"]), table.snapshot()
+    near = snapshot.files().filter(pl.col("min.id") == 0)["path"].to_list()
+    found = index.find(snapshot, rows([5, 250], 0).select("id"), near)
+    assert found["id"].to_list() == [5]
+    about = [json.loads(path.read_text()) for path in index.folder.glob("*/files.json")]
+    assert [name for one in about for name in one["files"]] == near
+
+
+@pytest.mark.parametrize(
+    "dtype", [pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Date, pl.Datetime("us"), pl.Datetime("us", "UTC")]
+)
+def test_sequences_and_keys_of_every_type_come_back_as_they_were(tmp_path: Path, dtype: pl.DataType) -> None:
+    table = Lake(str(tmp_path / "lake")).table("silver", "orders")
+    frame = pl.DataFrame(
+        {"key": [-3, 0, 100], "at": [100, None, -3]}, schema={"key": pl.Int64, "at": pl.Int64}
+    )
+    frame = frame.with_columns(pl.all().cast(pl.Int32 if dtype == pl.Date else pl.Int64).cast(dtype))
+    table.create(frame.schema, add=table.stage(frame.lazy()))
+    index = KeyIndex(tmp_path / "index", ["key"], "at", 1 << 30)
+    found = index.find(table.snapshot(), frame.select("key")).select("key", "at").sort("key")
+    assert found.equals(frame.sort("key"))
+    assert KeyIndex.fits(dict(frame.schema), ["at"])
+
+
+def test_without_a_sequence_it_says_where_keys_are(table: Table, tmp_path: Path) -> None:
+    index = KeyIndex(tmp_path / "index", ["name"], None, 1 << 30)
+    wanted = rows([5, 250, 999], 0).select("name")
+    found = index.find(table.snapshot(), wanted).sort("name")
+    assert found.to_dicts() == existing_rows(table.snapshot(), wanted, ["name"], []).sort("name").to_dicts()
