@@ -47,8 +47,8 @@ class Runtime:
     backfilled: dict[str, Backfilled] = field(default_factory=dict)
     ahead: dict[str, Ahead] = field(default_factory=dict)
     profile: Profile | None = None
-    _passed: list[checks.CheckOutcome] = field(default_factory=list)
-    _keeps_passed: bool = True
+    _waiting: list[checks.CheckOutcome] = field(default_factory=list)
+    _keeps_waiting: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -74,32 +74,33 @@ class Runtime:
             del self._open_failures[(stage, source)]
 
     def checked(self, outcomes: Sequence[checks.CheckOutcome], run: dg.DagsterRun) -> None:
-        """Write down what checks found: failures at once, what passed in one commit for all tables of the run.
+        """Write down what checks found: what blocks at once, all else in one commit for all tables of the run.
 
-        Only failures keep anything from being published, and what a killed run leaves unpublished is checked again.
+        Only what blocks keeps anything from being published, and what a killed run leaves unpublished is checked again.
         """
         later = run.asset_selection is not None and GOLD_FOLLOWS in run.asset_selection
         with self._lock:
-            self._passed += [replace(outcome, run_id=run.run_id) for outcome in outcomes]
-        if not later or not self._keeps_passed or any(not outcome.passed for outcome in outcomes):
+            self._waiting += [replace(outcome, run_id=run.run_id) for outcome in outcomes]
+        blocks = any(outcome.blocking and not outcome.passed for outcome in outcomes)
+        if not later or not self._keeps_waiting or blocks:
             self.write_checks()
 
     def write_checks(self) -> None:
         """Commit the outcomes that wait for it."""
         with self._lock:
-            waiting, self._passed = self._passed, []
+            waiting, self._waiting = self._waiting, []
         try:
             checks.record(self.lake, waiting)
         except LakehouseError:
             with self._lock:
-                self._passed = waiting + self._passed
+                self._waiting = waiting + self._waiting
             raise
 
     def gate_failed(
         self, stage: str, source: str | None, messages: list[str], hint: str, run_id: str
     ) -> None:
         """Write that blocking checks of this stage failed. Dagster fails the step itself."""
-        self._keeps_passed = False
+        self._keeps_waiting = False
         error = CheckFailed("; ".join(messages), hint=hint)
         self._remember(stage, source, error, run_id, is_gate=True)
 
@@ -120,7 +121,7 @@ class Runtime:
         Args:
             remember: False for what nobody but its caller waits for: it must not hold up the source.
         """
-        self._keeps_passed = False  # Dagster may skip the step that would write them
+        self._keeps_waiting = False  # Dagster may skip the step that would write them
         if isinstance(error, TransientError) and context.retry_number < MAX_RETRIES:
             wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)
             context.log.warning(f"{error.message} (trying again in {wait_s:.1f} s)")

@@ -48,7 +48,7 @@ def run_stage(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Run one stage of one pipeline and check what it made, in one step.
 
-    Failed outcomes are committed to ``ops.checks`` before Dagster hears of them: publishing reads them there.
+    Outcomes that block are committed to ``ops.checks`` before Dagster hears of them: publishing reads them there.
     """
     runtime = runtime_of(context)
     note_worker(context.instance, context.run)
