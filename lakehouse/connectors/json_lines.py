@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections import Counter
 from dataclasses import dataclass
@@ -13,24 +12,24 @@ from typing import Any
 import polars as pl
 
 from lakehouse.connectors.encoding import MARK, decode, printable
+from lakehouse.connectors.json_numbers import EXTREME, FLOAT, LONG, is_exact, keeps_digits
 from lakehouse.connectors.json_template import match
 from lakehouse.connectors.local import LINE_LIMIT_BYTES, LineReader, LocalFile
 from lakehouse.connectors.rejects import Reject, empty, rejects_of
 from lakehouse.storage import quote_literal
 
-#: Numbers that the fast reader would refuse or round: many digits, or a huge exponent. Kept digit for digit.
-WILD_NUMBER = r"[0-9]{19}|[0-9]\.[0-9]{15}|[0-9][eE][+-]?[0-9]{3}"
-_WILD = re.compile(WILD_NUMBER)
 #: No JSON text holds this byte: a line of a CSV with this delimiter is one field.
 _NO_DELIMITER = "\x01"
 #: One row per distinct list of keys: is every line of it sound?
 _JUDGE = """
-SELECT CASE WHEN valid THEN json_keys(line) END AS keys, bool_and(valid AND NOT wild) AS sound
+SELECT CASE WHEN valid THEN json_keys(line) END AS keys, bool_and(valid AND NOT extreme) AS sound, bool_or(long) AS long
 FROM (SELECT line, json_valid(line) AND json_type(CASE WHEN json_valid(line) THEN line END) = 'OBJECT' AS valid,
-             regexp_matches(line, {wild}) AS wild
+             regexp_matches(line, {extreme}) AS extreme, regexp_matches(line, {long}) AS long
       FROM {lines} WHERE trim(line, E' \\t\\r') <> '')
 GROUP BY 1
 """
+_NUMBERS = "SELECT unnest(regexp_extract_all(line, {float})) AS number FROM {lines} WHERE regexp_matches(line, {long})"
+_NUMBERS_AT_ONCE = 100_000
 _READ = (
     "read_csv({path}, columns = {{'line': 'VARCHAR'}}, delim = {delimiter}, quote = '', escape = '', header = false, "
     "auto_detect = false, compression = {compression}, max_line_size = {limit})"
@@ -81,17 +80,24 @@ def _parsed(lines: str) -> tuple[str, ...] | None:
     """
     import duckdb
 
+    patterns = {"long": quote_literal(LONG), "extreme": quote_literal(EXTREME)}
     try:
         with duckdb.connect() as connection:
             connection.execute("SET enable_progress_bar = false")  # it would write into whatever prints
-            rows = connection.execute(_JUDGE.format(lines=lines, wild=quote_literal(WILD_NUMBER))).fetchall()
-    except duckdb.Error:
+            rows = connection.execute(_JUDGE.format(lines=lines, **patterns)).fetchall()
+            keys: dict[str, None] = {}
+            for found, sound, _ in rows:
+                if not sound or found is None or len(set(found)) != len(found):
+                    return None
+                keys.update(dict.fromkeys(found))
+            if any(long for *_, long in rows):
+                numbers = _NUMBERS.format(lines=lines, float=quote_literal(FLOAT), **patterns)
+                for batch in connection.execute(numbers).to_arrow_reader(_NUMBERS_AT_ONCE):
+                    frame = pl.DataFrame(pl.from_arrow(batch))
+                    if not frame.select(keeps_digits(pl.col("number")).all()).item():
+                        return None
+    except (duckdb.Error, pl.exceptions.PolarsError):
         return None  # broken encoding, broken stream, longer than the limit: read with care
-    keys: dict[str, None] = {}
-    for found, sound in rows:
-        if not sound or found is None or len(set(found)) != len(found):
-            return None
-        keys.update(dict.fromkeys(found))
     return tuple(keys)
 
 
@@ -137,27 +143,26 @@ def _sound(line: str, keys: dict[str, None]) -> tuple[str, str | None]:
     """(the line as the fast reader takes it, None) or (``{}``, why it is refused); sound keys are noted."""
     if MARK in line:
         return "{}", "encoding: not utf-8"
-    pairs = _Pairs()
+    pairs, numbers = _Pairs(), _Numbers()
     try:
         value = json.loads(
             line.lstrip("\ufeff"),
             object_pairs_hook=pairs,
-            parse_int=_exact,
-            parse_float=_exact,
+            parse_int=numbers,
+            parse_float=numbers,
             parse_constant=_no_constant,
         )
         if not isinstance(value, dict):
             return "{}", "json: not a JSON object"
-        is_wild = _WILD.search(line) is not None
         # Deeper down a key may stand twice as long as the line is kept letter by letter.
-        twice = pairs.anywhere if is_wild else pairs.outermost
+        twice = pairs.anywhere if numbers.are_inexact else pairs.outermost
         if twice is not None:
             return "{}", f"json: the key {json.dumps(twice)} stands twice in one object"
         text = json.dumps(value, ensure_ascii=False)
         text.encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         return "{}", "json: not a JSON object"
-    text = text if is_wild else line.strip(" \t\r\ufeff")
+    text = text if numbers.are_inexact else line.strip(" \t\r\ufeff")
     keys.update(dict.fromkeys(value))
     return text, None
 
@@ -178,11 +183,17 @@ class _Pairs:
         return found
 
 
-def _exact(digits: str) -> Any:
-    """A number, or its digits as text where a number would lose some: the column is text in any case."""
-    if _WILD.search(digits):
-        return digits
-    return float(digits) if any(mark in digits for mark in ".eE") else int(digits)
+class _Numbers:
+    """Builds numbers, or their digits as text where the fast reader would lose some: the column is text in any case."""
+
+    def __init__(self) -> None:
+        self.are_inexact = False
+
+    def __call__(self, number: str) -> Any:
+        if not is_exact(number):
+            self.are_inexact = True
+            return number
+        return float(number) if any(mark in number for mark in ".eE") else int(number)
 
 
 def _no_constant(name: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse.connectors.json_numbers import LONG, LONG_PATTERN, SHORT_PATTERN, are_exact
 from lakehouse.connectors.local import LINE_LIMIT_BYTES, LocalFile
 
 #: What a template is made from: the first lines, so many bytes of them at most.
@@ -24,9 +25,8 @@ _SAMPLE_LINES = 500
 _ODD_LINES = 4_000
 _ODD_LINE_BYTES = 1 << 14
 
+_LINE = "line"
 _SPACE = r"[ \t]*"
-#: At most 18 digits, 14 of them behind a point: less than what the fast reader would round (``WILD_NUMBER``).
-_NUMBER = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,14})?(?:[eE][+-]?[0-9]{1,2})?"
 _ASCII = r'"(?:[ !#-\[\]-~]|\\["\\/bfnrt])*"'
 # Half a surrogate pair is no text: both halves, or none.
 _UNICODE = (
@@ -55,18 +55,31 @@ def match(file: LocalFile) -> Matched | None:
     if not keys:
         return None
     nested = {key for value in sample for key, part in value.items() if isinstance(part, dict | list)}
-    # The narrow form is half as fast again, and enough for most machines' texts.
-    is_narrow = head.isascii() and b"\\u" not in head
-    for text in (_ASCII, _UNICODE) if is_narrow else (_UNICODE,):
-        odd = _odd_lines(file, template(keys, nested, text))
+    for text, numbers in _forms(head):
+        is_sound = pl.col(_LINE).str.contains(template(keys, nested, text, numbers))
+        if numbers == LONG_PATTERN:
+            is_sound &= are_exact(pl.col(_LINE))
+        odd = _odd_lines(file, is_sound)
         if odd is not None:
             return Matched(keys, odd)
     return None
 
 
-def template(keys: Sequence[str], nested: set[str], text: str) -> str:
+def _forms(head: bytes) -> list[tuple[str, str]]:
+    """Texts and numbers that the template may have, those first that the file begins with.
+
+    The narrow form of texts is half as fast again, and enough for most machines'; to look at the digits of numbers takes
+    ten times as long as not to.
+    """
+    texts = [_ASCII, _UNICODE] if head.isascii() and b"\\u" not in head else [_UNICODE]
+    if re.search(LONG.encode(), head):
+        return [(text, LONG_PATTERN) for text in texts]
+    return [*((text, SHORT_PATTERN) for text in texts), (_UNICODE, LONG_PATTERN)]
+
+
+def template(keys: Sequence[str], nested: set[str], text: str, number: str) -> str:
     """Every key at most once and in order, the first one always; values nested one level deep where so expected."""
-    scalar = f"(?:{text}|{_NUMBER}|true|false|null)"
+    scalar = f"(?:{text}|{number}|true|false|null)"
     pair = f"{text}{_SPACE}:{_SPACE}{scalar}{_SPACE}"
     item = f"{scalar}{_SPACE}"
     deep = (
@@ -111,15 +124,16 @@ def _ordered_keys(sample: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(keys) if plain else ()
 
 
-def _odd_lines(file: LocalFile, pattern: str) -> tuple[str, ...] | None:
-    """The lines that do not match; None when they are too many or too long to be held."""
-    line = pl.col("line")
+def _odd_lines(file: LocalFile, is_sound: pl.Expr) -> tuple[str, ...] | None:
+    """The lines that are not sound; None when they are too many or too long to be held."""
+    line = pl.col(_LINE)
     size = line.str.len_bytes()
     odd = (
-        pl.scan_lines(file.path, name="line", glob=False)
-        .filter(~line.str.contains(pattern) | (size > LINE_LIMIT_BYTES))
-        .select(pl.when(size <= _ODD_LINE_BYTES).then(line).alias("line"))
+        pl.scan_lines(file.path, name=_LINE, glob=False)
+        .filter(~is_sound | (size > LINE_LIMIT_BYTES))
+        .select(pl.when(size <= _ODD_LINE_BYTES).then(line))
         .head(_ODD_LINES)
-        .collect(engine="streaming")["line"]
+        .collect(engine="streaming")
+        .to_series()
     )
     return None if len(odd) == _ODD_LINES or odd.null_count() else tuple(odd.to_list())
