@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -53,13 +54,28 @@ def _column_bounds(footer: Any, index: int) -> tuple[int, Any, Any] | None:
         try:
             if not stats.has_min_max:
                 raise ValueError
-            here_low, here_high = lower_bound(stats.min), upper_bound(stats.max)
+            here_low, here_high = (bound(value) for bound, value in zip(_BOUNDS, _ends(stats), strict=True))
         except (ValueError, OverflowError, UnicodeDecodeError):
             bounded = False
             continue
         minimum = here_low if minimum is None or here_low < minimum else minimum
         maximum = here_high if maximum is None or here_high > maximum else maximum
     return (null_count, minimum, maximum) if bounded else (null_count, None, None)
+
+
+def _ends(stats: Any) -> tuple[Any, Any]:
+    """Smallest and largest value. Instants are made of their raw numbers: PyArrow imports pandas to give them as such
+    (0.2 s of CPU and 50 MiB of every process that writes).
+    """
+    logical = stats.logical_type
+    if logical.type != "TIMESTAMP" or stats.physical_type != "INT64":
+        return stats.min, stats.max
+    kind = json.loads(logical.to_json())
+    times, parts = _MICROSECONDS[kind["timeUnit"]]
+    epoch = datetime(1970, 1, 1, tzinfo=UTC if kind["isAdjustedToUTC"] else None)
+    # What is finer than a microsecond is rounded outwards.
+    low, high = stats.min_raw * times // parts, -(-stats.max_raw * times // parts)
+    return epoch + timedelta(microseconds=low), epoch + timedelta(microseconds=high)
 
 
 def lower_bound(value: Any) -> Any:
@@ -105,6 +121,11 @@ def _exact(value: Any) -> Any:
             float(value) if -(2**53) < value < 2**53 and value == value.to_integral_value() else _no_bound()
         )
     raise ValueError
+
+
+_BOUNDS = (lower_bound, upper_bound)
+#: A tick of each unit of Parquet's, as a fraction.
+_MICROSECONDS = {"milliseconds": (1_000, 1), "microseconds": (1, 1), "nanoseconds": (1, 1_000)}
 
 
 def _no_bound() -> Any:
