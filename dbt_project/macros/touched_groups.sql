@@ -5,9 +5,26 @@
   touched_groups()   the relation of those groups: one row each, the columns of group_key
   is_touched([...])  a condition: the row's group is one of them. Expressions for group_key's columns, in its order; they
                      are the columns themselves when left out. Literal bounds let DuckDB pass over files and row groups.
+  may_be_touched(c)  a condition that every row of a touched group satisfies, and most others do not: column `c`, from which
+                     group_key's first column is cut (`date_trunc('hour', at_utc) as hour`), is not before the least of them.
+                     DuckDB passes over files by the bounds of plain columns alone, so `is_touched` by itself reads all.
 #}
 {% macro touched_groups() %}
   {{- return('lakehouse_build."touched ' ~ this.identifier ~ '"') -}}
+{% endmacro %}
+
+{% macro may_be_touched(column) %}
+  {%- if not execute -%}{{ return('true') }}{%- endif -%}
+  {%- set key = model.config.group_key -%}
+  {%- set first = '"' ~ (key if key is string else key[0]) ~ '"' -%}
+  {%- set found = run_query(
+    'select typeof(any_value(' ~ first ~ ')), count(*) - count(' ~ first ~ '), min(' ~ first ~ ')::varchar from ' ~ touched_groups()
+  ).rows[0] -%}
+  {%- if found[0] not in ('DATE', 'TIMESTAMP', 'TIMESTAMP WITH TIME ZONE') -%}
+    {{ exceptions.raise_compiler_error('may_be_touched(): the first column of group_key is ' ~ found[0] ~ ', not a date or an instant') }}
+  {%- endif -%}
+  {#- a null has no bounds, and its rows belong to a group, too -#}
+  {{ return('true' if found[1] or not found[2] else '(' ~ column ~ " >= '" ~ found[2] ~ "'::" ~ found[0] ~ ')') }}
 {% endmacro %}
 
 {% macro is_touched(expressions=none) %}
@@ -29,7 +46,7 @@
     ~ 'min(' ~ first ~ ')::varchar, max(' ~ first ~ ')::varchar from ' ~ touched_groups()
   ).rows[0] -%}
   {#- a null, a text (its order is the collation's) or a fraction has no literal bounds -#}
-  {%- if found[2] or not found[1] or found[0] not in ('DATE', 'TIMESTAMP', 'INTEGER', 'BIGINT', 'SMALLINT') -%}
+  {%- if found[2] or not found[1] or found[0] not in ('DATE', 'TIMESTAMP', 'TIMESTAMP WITH TIME ZONE', 'INTEGER', 'BIGINT', 'SMALLINT') -%}
     {{ return(condition) }}
   {%- endif -%}
   {%- if found[1] > 400 -%}

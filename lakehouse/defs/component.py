@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from asset_checks import dagster_form
 from asset_checks.references import partners, reference_checks
 from lakehouse import names
+from lakehouse.defs import order
 from lakehouse.defs.backfill import backfill_assets
 from lakehouse.defs.events import contract_schema
 from lakehouse.defs.runtime import KEY, freshness_policy
@@ -52,7 +53,7 @@ def pipeline_definitions(pipeline: Pipeline, settings: Settings) -> dg.Definitio
     backfills = backfill_assets(pipeline)
     return dg.Definitions(
         assets=[_bronze(pipeline, settings), *backfills, _silver(pipeline, settings, backfills)],
-        asset_checks=_references(pipeline),
+        asset_checks=_references(pipeline, settings),
     )
 
 
@@ -76,6 +77,7 @@ def _bronze(pipeline: Pipeline, settings: Settings) -> dg.AssetsDefinition:
         check_specs=[dagster_form.spec(check) for check in checks],
         required_resource_keys={KEY},
         pool=f"bronze/{pipeline.name}",
+        op_tags=order.tags("bronze", pipeline.name, settings),
     )
     def bronze(context: dg.AssetExecutionContext) -> Any:
         yield from run_stage(context, "bronze", pipeline)
@@ -120,6 +122,7 @@ def _silver(
         check_specs=[dagster_form.spec(check) for check in checks],
         required_resource_keys={KEY},
         pool=f"silver/{pipeline.name}",
+        op_tags=order.tags("silver", pipeline.name, settings),
     )
     def silver(context: dg.AssetExecutionContext) -> Any:
         yield from run_stage(context, "silver", pipeline)
@@ -127,7 +130,7 @@ def _silver(
     return silver
 
 
-def _references(pipeline: Pipeline) -> list[dg.AssetChecksDefinition]:
+def _references(pipeline: Pipeline, settings: Settings) -> list[dg.AssetChecksDefinition]:
     """Checks against other tables are a step of their own, which waits for both tables."""
     checks = reference_checks(pipeline)
     if not checks:
@@ -149,6 +152,7 @@ def _references(pipeline: Pipeline) -> list[dg.AssetChecksDefinition]:
         specs=specs,
         required_resource_keys={KEY},
         can_subset=False,
+        op_tags=order.tags("silver", pipeline.name, settings),
     )
     def references(context: dg.AssetCheckExecutionContext) -> Any:
         yield from check_references(context, pipeline, checks)

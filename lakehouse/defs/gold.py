@@ -17,6 +17,7 @@ import dagster as dg
 from asset_checks import dagster_form
 from lakehouse import names
 from lakehouse.checks import CheckOutcome
+from lakehouse.defs import order
 from lakehouse.defs.column_lineage import column_lineage
 from lakehouse.defs.runtime import KEY, Runtime, freshness_policy, runtime_of
 from lakehouse.defs.translator import LakehouseTranslator
@@ -52,6 +53,7 @@ def gold_definitions(settings: Settings) -> dg.Definitions:
         required_resource_keys={KEY},
         can_subset=True,
         pool="gold/build",
+        op_tags=order.GOLD,
     )
     def gold(context: dg.AssetExecutionContext) -> Any:
         note_worker(context.instance, context.run)
@@ -113,7 +115,8 @@ def _build(
         with runtime.measured("gold"):
             result = build(
                 runtime.lake,
-                runtime.settings,
+                # Stages may still be at work, each with its share.
+                runtime.settings.shared_by(2) if runtime.ahead else runtime.settings,
                 select=select,
                 run_id=context.run.run_id,
                 on_event=lambda item: context.log.info(

@@ -15,6 +15,7 @@ from lakehouse import names
 from lakehouse.bronze import ingest
 from lakehouse.bronze.compare import describe
 from lakehouse.checks import CheckOutcome
+from lakehouse.defs import order
 from lakehouse.defs.ahead import Ahead
 from lakehouse.defs.events import stage_metadata, table_schema
 from lakehouse.defs.runtime import Runtime, runtime_of
@@ -115,7 +116,7 @@ def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
         chosen = context.run.asset_selection
         sources = [
             name
-            for name in sorted(runtime.pipelines)
+            for name in order.sources(runtime.pipelines, runtime.settings)
             if chosen is not None
             and all(dg.AssetKey(names.asset_key(layer, name)) in chosen for layer in _STAGES)
         ]

@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ def load_project(settings: Settings, project_dir: Path | None = None) -> tuple[P
                 )
             stamp.write_text(current)
         return Project.load(path, current), path
+
+
+def silver_read(settings: Settings) -> frozenset[str]:
+    """The silver tables that some model reads, by the last parse; none where nothing was parsed yet. Runs no dbt."""
+    try:
+        path = manifest_path(settings)
+        return _silver_read(path, path.stat().st_mtime_ns)
+    except (OSError, GoldBuildError):  # whoever builds gold says what is wrong with it
+        return frozenset()
+
+
+@lru_cache(maxsize=4)
+def _silver_read(path: Path, _mtime_ns: int) -> frozenset[str]:
+    project = Project.load(path, "")
+    return frozenset(table for model in project.models.values() for table in model.silver)
 
 
 def run(

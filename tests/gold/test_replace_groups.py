@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -51,6 +52,50 @@ def test_only_touched_groups_are_written(shop: Workshop) -> None:
     second = shop.build_well().model("daily")
     assert (second.strategy, second.rows_written, second.rows) == ("replace_groups", 1, 2)
     assert [(row["day"], row["amount"]) for row in shop.rows("daily")] == [("a", 30), ("b", 70)]
+
+
+BY_MINUTE = """
+{{ config(strategy='replace_groups', group_key=['minute'], touched_by={'silver/orders': ["date_trunc('minute', placed_at_utc)"]}) }}
+select date_trunc('minute', placed_at_utc) as minute, count(*) as orders from {{ source('silver', 'orders') }}
+{% if is_incremental() %}
+where {{ may_be_touched('placed_at_utc') }} and {{ is_touched(["date_trunc('minute', placed_at_utc)"]) }}
+{% endif %}
+group by all
+"""
+
+
+def test_groups_cut_from_an_instant_are_read_from_the_first_touched_one_on(shop: Workshop) -> None:
+    shop.mart("by_minute", BY_MINUTE)
+    noon = datetime(2024, 1, 1, 12, tzinfo=UTC)
+    shop.land(
+        [
+            order(4, "a", 1, noon + timedelta(minutes=5, seconds=59)),
+            order(5, "a", 1, noon + timedelta(hours=9)),
+        ]
+    )
+    shop.build_well()
+    shop.land([order(6, "a", 1, noon + timedelta(minutes=5)), order(7, "a", 1, noon + timedelta(hours=8))])
+    result = shop.build_well().model("by_minute")
+    assert (result.strategy, result.rows_written) == ("replace_groups", 2)
+    assert "placed_at_utc >= '2024-01-01 12:05:00+00'::TIMESTAMP WITH TIME ZONE" in result.sql
+    shop.land([{**order(8, "a", 1), "placed_at_utc": None}, order(9, "a", 1, noon + timedelta(hours=9))])
+    result = shop.build_well().model("by_minute")
+    assert (result.strategy, result.rows_written) == ("replace_groups", 2)
+    counts = {row["minute"]: row["orders"] for row in shop.rows("by_minute")}
+    assert counts[None] == 1
+    assert [count for minute, count in sorted(counts.items(), key=str) if minute] == [3, 2, 1, 2]
+
+
+def test_a_bound_of_groups_that_are_no_instants_is_refused(shop: Workshop) -> None:
+    shop.mart(
+        "daily",
+        DAILY.replace(
+            "where {{ is_touched() }}", "where {{ may_be_touched('day') }} and {{ is_touched() }}"
+        ),
+    )
+    shop.build_well()
+    shop.land([order(4, "b", 40)])
+    assert "not a date or an instant" in shop.build().failures[0]
 
 
 def test_a_group_that_loses_all_its_rows_goes(shop: Workshop) -> None:
