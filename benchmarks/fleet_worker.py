@@ -1,0 +1,166 @@
+"""The measured processes of the fleet benchmark: one that runs what is due, one that keeps the tables in order.
+
+Each is started once, takes a line (JSON) per order and answers with one. In production the daemon starts a process per
+run; what that start costs is measured apart (``start_cpu_s``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import harness  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one order took. ``busy`` has seconds per stage, added up over threads; ``published`` the files that analysts
+    see since, ``ended_at`` the time of day of that."""
+
+    wall_s: float
+    cpu_s: float
+    ended_at: float
+    peak_rss_bytes: int
+    written_bytes: int
+    start_cpu_s: float
+    nothing_new: bool = False
+    busy: dict[str, float] = field(default_factory=dict)
+    published: list[str] = field(default_factory=list)
+
+
+class Worker:
+    """A process that does one thing when told. ``start`` returns at once, ``wait`` has the answer."""
+
+    def __init__(self, what: str, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, what, str(folder)],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    def start(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def wait(self) -> Done:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a worker ended with {self._process.wait()}")
+        return Done(**json.loads(line))
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def main(what: str, folder: Path) -> None:
+    serve = _runs(folder) if what == "runs" else _maintenance(folder)
+    start_cpu_s = time.process_time()
+    for _ in sys.stdin:
+        written, cpu, wall = harness.written_bytes(), time.process_time(), time.perf_counter()
+        with contextlib.redirect_stdout(sys.stderr):
+            tell = serve()
+        ended_at, wall, cpu = time.time(), time.perf_counter() - wall, time.process_time() - cpu
+        written = harness.written_bytes() - written
+        done = Done(wall, cpu, ended_at, harness.peak_rss(), written, start_cpu_s, **tell())
+        print(json.dumps(asdict(done)), flush=True)
+
+
+#: Does one order, which is measured; what it returns tells of it, which is not.
+_Serve = Callable[[], Callable[[], dict[str, Any]]]
+
+
+def _runs(folder: Path) -> _Serve:
+    from lakehouse.defs.execute import run_pipelines
+    from lakehouse.storage import Lake
+
+    settings = _settings(folder)
+    lake = Lake.from_settings(settings)
+    seen: dict[str, int] = {}
+
+    def serve() -> Callable[[], dict[str, Any]]:
+        outcome = run_pipelines(settings)
+        if not (outcome.success or outcome.nothing_new):
+            broken = [check for check in outcome.checks if not check.passed and check.severity == "ERROR"]
+            raise SystemExit(f"a run failed: {[*outcome.failures, *broken][:3]}")
+
+        def tell() -> dict[str, Any]:
+            steps = {step.name: step.seconds for step in outcome.steps if "/" not in step.name}
+            published = [] if outcome.nothing_new else _published(lake, seen)
+            busy = {**_stage_seconds(lake, outcome.run_ids), **steps}
+            return {"nothing_new": outcome.nothing_new, "busy": busy, "published": published}
+
+        return tell
+
+    return serve
+
+
+def _published(lake: Any, seen: dict[str, int]) -> list[str]:
+    """Paths of the files whose batches analysts see now and did not see the last time."""
+    from lakehouse.gold.restore_points import current_point
+    from lakehouse.ledger import Ledger
+
+    point, ledger = current_point(lake), Ledger(lake)
+    paths = []
+    for source, position in (point.sources if point else {}).items():
+        for batch in ledger.batches(source, above=seen.get(source, 0)):
+            if batch.batch_id <= position["batch_id"]:
+                seen[source] = batch.batch_id
+                paths += [file.path for file in batch.files]
+    return paths
+
+
+def _stage_seconds(lake: Any, run_ids: tuple[str, ...]) -> dict[str, float]:
+    """Seconds in bronze and silver, over all threads, as the ledger has them."""
+    import polars as pl
+
+    ledger = lake.table("ops", "batches").snapshot_or_none()
+    if ledger is None or not run_ids:
+        return {}
+    rows = ledger.scan(["run_id", "stage", "seconds"]).filter(
+        pl.col("run_id").is_in(run_ids), pl.col("stage").is_in(["bronze", "silver"])
+    )
+    return dict(rows.group_by("stage").agg(pl.col("seconds").sum()).collect().iter_rows())
+
+
+def _maintenance(folder: Path) -> _Serve:
+    from lakehouse.ops.maintenance import maintain
+    from lakehouse.pipelines import load_pipelines
+    from lakehouse.storage import Lake
+
+    settings = _settings(folder)
+    lake, pipelines = Lake.from_settings(settings), load_pipelines(settings)
+
+    def serve() -> Callable[[], dict[str, Any]]:
+        troubles = [done.error for done in maintain(lake, settings, pipelines) if done.error]
+        if troubles:
+            raise SystemExit(f"maintenance: {troubles[:3]}")
+        return dict
+
+    return serve
+
+
+def _settings(folder: Path) -> Any:
+    from lakehouse.settings import load_settings
+
+    return load_settings(
+        root=str(folder / "lake"), pipelines_dir=str(folder / "pipelines"), dbt_project=str(folder / "dbt")
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
