@@ -89,9 +89,7 @@ def test_groups_cut_from_an_instant_are_read_from_the_first_touched_one_on(shop:
 def test_a_bound_of_groups_that_are_no_instants_is_refused(shop: Workshop) -> None:
     shop.mart(
         "daily",
-        DAILY.replace(
-            "where {{ is_touched() }}", "where {{ may_be_touched('day') }} and {{ is_touched() }}"
-        ),
+        DAILY.replace("where {{ is_touched() }}", "where {{ may_be_touched('day') }} and {{ is_touched() }}"),
     )
     shop.build_well()
     shop.land([order(4, "b", 40)])
