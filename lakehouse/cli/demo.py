@@ -114,13 +114,18 @@ def _point_id(settings: Settings) -> str | None:
 def _await_publish(settings: Settings, timeout_s: float = 300.0) -> None:
     """Let the sensors take the last hours too before the servers are stopped."""
     from lakehouse.errors import TransientError
+    from lakehouse.gold.catalog import shown_point_id
     from lakehouse.ops import backlog
     from lakehouse.pipelines import load_pipelines
     from lakehouse.storage import Lake
 
     pipelines = load_pipelines(settings)
     deadline = time.monotonic() + timeout_s
-    while not backlog.look(Lake.from_settings(settings), settings, pipelines).is_empty:
+    while True:
+        seen = backlog.look(Lake.from_settings(settings), settings, pipelines)
+        # The point is current a moment before the catalog shows it.
+        if seen.is_empty and seen.point is not None and shown_point_id(settings) == seen.point.id:
+            return
         if time.monotonic() > deadline:
             raise TransientError(
                 f"after {timeout_s:.0f} s not everything that arrived is published", hint="lakehouse status"

@@ -2,7 +2,9 @@
 
 # Without postponed annotations: Dagster reads the types of a step's parameters.
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Self
 
 import dagster as dg
@@ -18,6 +20,18 @@ from lakehouse.defs.runtime import KEY, freshness_policy
 from lakehouse.defs.steps import check_references, checks_of, run_stage
 from lakehouse.pipelines import Pipeline, PipelineSpec
 from lakehouse.settings import Settings, load_settings
+
+_SETTINGS: ContextVar[Settings | None] = ContextVar("settings", default=None)
+
+
+@contextmanager
+def components_for(settings: Settings) -> Iterator[None]:
+    """Components that are loaded meanwhile are of this lake; Dagster hands them nothing but their YAML."""
+    token = _SETTINGS.set(settings)
+    try:
+        yield
+    finally:
+        _SETTINGS.reset(token)
 
 
 class PipelineComponent(dg.Component):
@@ -45,7 +59,7 @@ class PipelineComponent(dg.Component):
         return cls(Pipeline(attributes, str(context.path / "defs.yaml")))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return pipeline_definitions(self.pipeline, load_settings())
+        return pipeline_definitions(self.pipeline, _SETTINGS.get() or load_settings())
 
 
 def pipeline_definitions(pipeline: Pipeline, settings: Settings) -> dg.Definitions:

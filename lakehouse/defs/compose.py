@@ -10,7 +10,7 @@ import dagster as dg
 from lakehouse import names
 from lakehouse.defs.backfill import PREFIX
 from lakehouse.defs.catalog import catalog_definitions
-from lakehouse.defs.component import pipeline_definitions
+from lakehouse.defs.component import components_for, pipeline_definitions
 from lakehouse.defs.gold import gold_definitions
 from lakehouse.defs.maintenance import maintenance_definitions
 from lakehouse.defs.runtime import KEY, Runtime
@@ -62,7 +62,8 @@ def definitions_for(
 def _pipelines(settings: Settings, pipelines: Mapping[str, Pipeline]) -> dg.Definitions:
     """The pipelines through Dagster's component tree, which the UI shows; without it from another folder."""
     if Path(settings.pipelines_dir) == PROJECT_DIR / "lakehouse" / "defs":
-        return dg.load_from_defs_folder(path_within_project=PROJECT_DIR)
+        with components_for(settings):
+            return dg.load_from_defs_folder(path_within_project=PROJECT_DIR)
     return dg.Definitions.merge(
         *(pipeline_definitions(pipeline, settings) for pipeline in pipelines.values())
     )

@@ -14,7 +14,9 @@ from lakehouse.defs import workers
 from lakehouse.defs.catalog import CATALOG
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
 from lakehouse.errors import GoldBuildError
+from lakehouse.gold import catalog
 from lakehouse.gold.dbt_run import load_project
+from lakehouse.gold.publish import heal
 from lakehouse.ops import alerts, backlog, failures, watch
 from lakehouse.ops.work import FIRST_WAIT_INTERVALS, Work, decide
 from lakehouse.settings import Settings
@@ -53,6 +55,7 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
         for name, item in seen.news.items():
             if item.error:
                 context.log.error(f"source {name} cannot be listed: {item.error}")
+        _show_published(context, runtime, seen)
         work = _decide(runtime, seen)
         requests = [r for r in (_main(context, work, gold_keys), _retry(context, work)) if r is not None]
         return requests or dg.SkipReason(_why_not(work))
@@ -71,6 +74,16 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
         return dg.SkipReason(watch.summary(watch_once(context, runtime).tables))
 
     return dg.Definitions(sensors=[arrivals_sensor, sla_sensor])
+
+
+def _show_published(
+    context: dg.SensorEvaluationContext, runtime: Runtime, seen: backlog.Backlog
+) -> None:
+    """Make the catalog show the current point: a publisher may have been killed between the two, or be elsewhere."""
+    if seen.point is None or _in_progress(context, "main"):
+        return
+    if not catalog.is_current(runtime.settings, seen.point) and (point := heal(runtime.lake, runtime.settings)):
+        context.log.warning(f"the catalog did not show what is published; it shows point {point.id} now")
 
 
 def watch_once(context: dg.SensorEvaluationContext, runtime: Runtime) -> watch.Observation:

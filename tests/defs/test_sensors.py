@@ -17,9 +17,12 @@ from lakehouse.defs.instance import open_instance
 from lakehouse.defs.runtime import KEY, Runtime
 from lakehouse.defs.sensors import LANE
 from lakehouse.errors import SourceError
+from lakehouse.gold.catalog import shown_point_id
+from lakehouse.gold.restore_points import current_point
 from lakehouse.ops import failures
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import Settings
+from lakehouse.storage import Lake
 from tests.defs.test_execute import one_more_flight
 
 
@@ -78,6 +81,20 @@ def test_a_new_file_is_one_run_of_its_pipeline_with_gold_and_the_catalog(bench: 
 
     assert {"bronze/flights", "silver/flights", "gold/fct_flights", "catalog/gold"} <= keys(request)
     assert not keys(request) & {"bronze/planes", "silver/weather"}
+
+
+def test_a_catalog_that_a_killed_publisher_left_behind_is_made_again(bench: Bench) -> None:
+    point = current_point(Lake.from_settings(bench.settings))
+    assert point is not None
+    bench.settings.catalog_path.unlink()
+    running = bench.start_run("main", workers.worker_tag())
+
+    bench.tick()
+    assert not bench.settings.catalog_path.exists(), "the run that is at work may be about to do it"
+
+    bench.instance.report_run_failed(running)
+    assert bench.tick().requests == []
+    assert shown_point_id(bench.settings) == point.id
 
 
 def test_no_second_run_is_asked_for_while_one_is_in_progress(bench: Bench) -> None:
