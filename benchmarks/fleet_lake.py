@@ -102,12 +102,12 @@ def _dbt_project(folder: Path) -> None:
 
 def _by_minute(table: str, instant: str, group: str, amount: str) -> str:
     """Sums by minute, of rows that may change later: the minutes that the news touches are computed again."""
-    minute = f"date_trunc('minute', {instant})"
-    return f"""{{{{ config(strategy='replace_groups', group_key=['minute'], touched_by={{'silver/{table}': ["{minute}"]}}) }}}}
-select {minute} as minute, {group} as slice, count(*) as rows_of_minute, round(sum({amount}), 2)::double as amount_eur
+    minute = f"utc_trunc('minute', '{instant}')"
+    return f"""{{{{ config(strategy='replace_groups', group_key=['minute'], touched_by={{'silver/{table}': [{minute}]}}) }}}}
+select {{{{ {minute} }}}} as minute, {group} as slice, count(*) as rows_of_minute, round(sum({amount}), 2)::double as amount_eur
 from {{{{ source('silver', '{table}') }}}}
 {{% if is_incremental() %}}
-where {{{{ may_be_touched('{instant}') }}}} and {{{{ is_touched(["{minute}"]) }}}}
+where {{{{ may_be_touched('{instant}') }}}} and {{{{ is_touched([{minute}]) }}}}
 {{% endif %}}
 group by all
 """
@@ -116,7 +116,7 @@ group by all
 def _by_batch(table: str) -> str:
     """Sums by minute and batch, of rows that never change: those of the new batches are added."""
     return f"""{{{{ config(strategy='append') }}}}
-select date_trunc('minute', at_utc) as minute, kind, _batch_id as batch_id, count(*) as events,
+select {{{{ utc_trunc('minute', 'at_utc') }}}} as minute, kind, _batch_id as batch_id, count(*) as events,
        sum(duration_ms)::bigint as duration_ms
 from {{{{ source('silver', '{table}') }}}}
 {{% if is_incremental() %}} where _batch_id > (select max(batch_id) from {{{{ this }}}}) {{% endif %}}

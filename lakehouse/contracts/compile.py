@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from inspect import cleandoc
 from typing import Any
 
@@ -39,7 +40,12 @@ _REFUSED_OPTIONS = {
 
 
 def compile_contract(model: type[Contract]) -> CompiledContract:
-    """Compile a contract. Raises DeclarationError naming the contract and the field that is wrong."""
+    """Compile a contract, once per process. Raises DeclarationError naming the contract and the field that is wrong."""
+    return _compiled(model) if isinstance(model, type) else _Compiler(model).compile()
+
+
+@lru_cache(maxsize=1024)
+def _compiled(model: type[Contract]) -> CompiledContract:
     return _Compiler(model).compile()
 
 

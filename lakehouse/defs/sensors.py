@@ -76,13 +76,13 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
     return dg.Definitions(sensors=[arrivals_sensor, sla_sensor])
 
 
-def _show_published(
-    context: dg.SensorEvaluationContext, runtime: Runtime, seen: backlog.Backlog
-) -> None:
+def _show_published(context: dg.SensorEvaluationContext, runtime: Runtime, seen: backlog.Backlog) -> None:
     """Make the catalog show the current point: a publisher may have been killed between the two, or be elsewhere."""
     if seen.point is None or _in_progress(context, "main"):
         return
-    if not catalog.is_current(runtime.settings, seen.point) and (point := heal(runtime.lake, runtime.settings)):
+    if not catalog.is_current(runtime.settings, seen.point) and (
+        point := heal(runtime.lake, runtime.settings)
+    ):
         context.log.warning(f"the catalog did not show what is published; it shows point {point.id} now")
 
 

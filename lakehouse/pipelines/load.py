@@ -156,8 +156,7 @@ def _read_file(path: Path, file: str) -> Iterator[tuple[PipelineSpec | None, int
     """One item per YAML document that declares a pipeline."""
     try:
         text = path.read_text(encoding="utf-8")
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-        documents = list(yaml.safe_load_all(text))
+        documents = list(_documents(text))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         yield None, line, [Problem(file, line, "", f"is not valid YAML: {error.problem}")]
@@ -165,10 +164,21 @@ def _read_file(path: Path, file: str) -> Iterator[tuple[PipelineSpec | None, int
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         yield None, None, [Problem(file, None, "", f"cannot be read: {error}")]
         return
-    if not nodes:
+    if not documents:
         yield None, 1, [Problem(file, 1, "", "is empty; write type and attributes (docs/pipelines.md)")]
-    for node, document in zip(nodes, documents, strict=True):
+    for node, document in documents:
         yield _read_document(node, document, file)
+
+
+def _documents(text: str) -> Iterator[tuple[Any, Any]]:
+    """Each document as nodes, which know their lines, and as values. The C library parses ten times as fast."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            yield node, loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _read_document(

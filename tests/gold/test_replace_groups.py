@@ -55,17 +55,22 @@ def test_only_touched_groups_are_written(shop: Workshop) -> None:
 
 
 BY_MINUTE = """
-{{ config(strategy='replace_groups', group_key=['minute'], touched_by={'silver/orders': ["date_trunc('minute', placed_at_utc)"]}) }}
-select date_trunc('minute', placed_at_utc) as minute, count(*) as orders from {{ source('silver', 'orders') }}
+{{ config(strategy='replace_groups', group_key=['minute'], touched_by={'silver/orders': [MINUTE]}) }}
+select {{ MINUTE }} as minute, count(*) as orders from {{ source('silver', 'orders') }}
 {% if is_incremental() %}
-where {{ may_be_touched('placed_at_utc') }} and {{ is_touched(["date_trunc('minute', placed_at_utc)"]) }}
+where {{ may_be_touched('placed_at_utc') }} and {{ is_touched([MINUTE]) }}
 {% endif %}
 group by all
 """
 
 
-def test_groups_cut_from_an_instant_are_read_from_the_first_touched_one_on(shop: Workshop) -> None:
-    shop.mart("by_minute", BY_MINUTE)
+@pytest.mark.parametrize(
+    "minute", ["utc_trunc('minute', 'placed_at_utc')", "\"date_trunc('minute', placed_at_utc)\""]
+)
+def test_groups_cut_from_an_instant_are_read_from_the_first_touched_one_on(
+    shop: Workshop, minute: str
+) -> None:
+    shop.mart("by_minute", BY_MINUTE.replace("MINUTE", minute))
     noon = datetime(2024, 1, 1, 12, tzinfo=UTC)
     shop.land(
         [

@@ -300,3 +300,21 @@ def test_rich_types_come_back_as_they_were(shop: Workshop) -> None:
     assert shop.rows("rich") == shop.rows("copy_of_rich")
     assert str(shop.rows("rich")[0]["t"]) == "2024-02-29 23:59:59.999999"
     assert shop.rows("rich")[0]["s"] == {"a": 1, "b": ["x"]}
+
+
+def test_utc_trunc_is_date_trunc_for_every_part(shop: Workshop) -> None:
+    """Also before 1970, where a remainder is negative."""
+    parts = ["microsecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year", "century"]
+    rows = " union all ".join(
+        f"select '{part}' as part, x, {{{{ utc_trunc('{part}', 'x') }}}} as ours, date_trunc('{part}', x) as theirs from instants"
+        for part in parts
+    )
+    shop.mart(
+        "cut",
+        "with instants as (select make_timestamptz((i * 7919 * 1000003) % 4000000000000000 - 1000000000000000) as x "
+        f"from range(500) as numbers(i)) {rows}",
+    )
+    shop.build_well()
+    found = shop.rows("cut")
+    assert len(found) == 500 * len(parts)
+    assert [row for row in found if row["ours"] != row["theirs"]] == []
