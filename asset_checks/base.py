@@ -87,6 +87,16 @@ class Subject:
         return {int(batch): int(rows) for batch, rows in counted.iter_rows()}
 
     def quarantined(self, stage: str) -> pl.DataFrame:
+        """See ``_quarantined``; read once."""
+        if stage not in self._refused:
+            self._refused[stage] = self._quarantined(stage)
+        return self._refused[stage]
+
+    @cached_property
+    def _refused(self) -> dict[str, pl.DataFrame]:
+        return {}
+
+    def _quarantined(self, stage: str) -> pl.DataFrame:
         """Rows that the stage refused of the batches under examination: ``_batch_id``, ``_broken_rules``, ``_raw``.
 
         Without those that a backfill refused after the stage had taken their batch with them.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
-
-import polars as pl
 
 from asset_checks.base import Check, Finding, Subject
 from lakehouse import names
@@ -137,17 +136,9 @@ def _volume(subject: Subject) -> Finding:
 
 def _usual_bytes(subject: Subject) -> float:
     """Median size of the published batches of this source; 0 while there are too few to say."""
-    ledger = subject.lake.table("ops", "batches").snapshot_or_none()
-    if ledger is None:
-        return 0.0
-    earlier = (
-        ledger.scan(["source", "stage", "batch_id", "bytes_in"])
-        .filter(
-            pl.col("source") == subject.name,
-            pl.col("stage") == "planned",
-            pl.col("batch_id") <= subject.published_batch,
-        )
-        .collect()["bytes_in"]
-    )
-    median = earlier.median() if earlier.len() >= MIN_HISTORY else None
-    return float(median) if isinstance(median, (int, float)) else 0.0
+    earlier = [
+        batch.size_bytes
+        for batch in Ledger(subject.lake).batches(subject.name)
+        if batch.batch_id <= subject.published_batch
+    ]
+    return float(median(earlier)) if len(earlier) >= MIN_HISTORY else 0.0

@@ -17,7 +17,7 @@ def keep_freed_memory() -> None:
 
     Works before Polars is imported, and in child processes. What the environment says already stays.
     """
-    os.environ.setdefault("_RJEM_MALLOC_CONF", _KEEP)
+    os.environ.setdefault("_RJEM_MALLOC_CONF", _KEEP)  # noqa: TID251  a variable of the allocator, not of ours
 
 
 @cache

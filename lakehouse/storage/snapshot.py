@@ -267,7 +267,7 @@ class Snapshot:
         newest = handle.version()
         if newest != before + 1:
             handle.load_as_version(self._own_version(before, newest, mark))
-        self._now_at(handle, is_newest=handle.version() == newest)
+        self._now_at(handle, txns, is_newest=handle.version() == newest)
 
     def _commit_by_hand(self, changes: _Changes, mark: str) -> None:
         """What the library cannot write: see ``storage.log``."""
@@ -294,7 +294,7 @@ class Snapshot:
             sync_folder(table._folder)
         version = log.append_commit(objects, table.label, self.version, entries, mark)
         handle = table._open(version)
-        self._now_at(handle, is_newest=True)
+        self._now_at(handle, changes.txns, is_newest=True)
         if (version + 1) % CHECKPOINT_INTERVAL == 0:
             # The commit stands whatever happens here; maintenance writes a checkpoint that is overdue.
             with suppress(Exception):
@@ -315,8 +315,10 @@ class Snapshot:
             merged[path] = self.deleted_rows(path).plus(rows)
         return merged
 
-    def _now_at(self, handle: Any, *, is_newest: bool) -> None:
-        self._read = Version(handle, self.table.objects, self.table._open, self._read)
+    def _now_at(self, handle: Any, txns: Mapping[str, int], *, is_newest: bool) -> None:
+        before, self._read = self._read, Version(handle, self.table.objects, self.table._open, self._read)
+        if self.version == before.number + 1:
+            self._read.know_txns(before, txns)
         if is_newest:
             RECENT.put(self.table.objects, self._read)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -98,6 +98,10 @@ class Version:
         if app_id not in self._txns:
             self._txns[app_id] = self._ask(lambda handle: handle.transaction_version(app_id) or 0)
         return self._txns[app_id]
+
+    def know_txns(self, before: Version, committed: Mapping[str, int]) -> None:
+        """This version is ``before`` and one commit with these transactions: what was known of them holds on."""
+        self._txns = {**before._txns, **committed}
 
 
 class Recent:
