@@ -19,6 +19,7 @@ OBSERVED_AT = "_observed_at_utc"
 
 _IS_NEW = "__is_new"
 _CONTENT = "__content"
+_AT = "__at"
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def merge_upsert(
     """
     # What is sorted by key and order has the newest row of a key last.
     distinct = _without_repetitions(changes, key, sequence_by, content)
-    newest = distinct.filter(~_same_as_next(key))
+    newest = changes[distinct.filter(~_same_as_next(key))[_AT]]
     by_arrival = not sequence_by and set(ARRIVAL_ORDER) <= set(existing.columns)
     compared = dict.fromkeys([*content, *(ARRIVAL_ORDER if by_arrival else ())])
     before = existing.select(*key, *PLACE_SCHEMA, *(pl.col(c).alias(f"__old_{c}") for c in compared))
@@ -165,25 +166,29 @@ def _same_as_next(columns: Sequence[str]) -> pl.Expr:
 def _without_repetitions(
     changes: pl.DataFrame, key: Sequence[str], sequence_by: Sequence[str], content: Sequence[str]
 ) -> pl.DataFrame:
-    """The changes without those that another repeats; of equal ones the last to arrive stays.
+    """Where the changes are (``__at``) that no other repeats; of equal ones the last to arrive stays.
 
-    Equal rows agree in key and sequence, so only rows that do are compared whole (measured: a third of the time for
-    a million changes). What comes back is sorted by key and then by sequence, or by arrival where there is none; rows
-    that differ in neither, by their content as text.
+    Beside ``__at`` there are the columns that order them: to sort whole rows, most of which lose, took a quarter of the
+    stage (measured). What comes back is sorted by key and then by sequence, or by arrival where there is none; rows that
+    differ in neither, by their content as text. Equal rows agree in key and sequence, so only rows that do are compared.
     """
     order = list(sequence_by or ARRIVAL_ORDER)
-    alike = [*key, *sequence_by]
-    ordered = changes.sort([*alike, *ARRIVAL_ORDER])
-    same = ordered.select(_same_as_next(alike)).to_series()
+    alike = [*dict.fromkeys([*key, *sequence_by])]
+    narrow = changes.select(*dict.fromkeys([*alike, *ARRIVAL_ORDER])).with_row_index(_AT)
+    narrow = narrow.sort([*alike, *ARRIVAL_ORDER])
+    same = narrow.select(_same_as_next(alike)).to_series()
     if not same.any():
-        return ordered
+        return narrow
     tied = same | same.shift(1, fill_value=False)
-    doubtful = ordered.filter(tied).unique([*alike, *content], keep="last", maintain_order=True)
+    at = narrow.filter(tied)[_AT]
+    doubtful = changes[at].with_columns(at)
+    doubtful = doubtful.unique([*alike, *content], keep="last", maintain_order=True)
+    settled = narrow.filter(~tied)
     if sequence_by:
-        ordered = ordered.with_columns(pl.lit(None, pl.String).alias(_CONTENT))
+        settled = settled.with_columns(pl.lit(None, pl.String).alias(_CONTENT))
         doubtful = _with_content(doubtful, key, sequence_by, content)
         order.append(_CONTENT)
-    return pl.concat([ordered.filter(~tied), doubtful]).sort([*key, *order])
+    return pl.concat([settled, doubtful.select(settled.columns)]).sort([*key, *order])
 
 
 def _with_content(

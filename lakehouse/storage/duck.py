@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _HTTP_RETRIES = 8
 #: A row's file and position as DuckDB shows them. The second name is DuckDB's own.
 _FILE, _ROW = "__file", "file_row_number"
+#: So many files with deleted rows are read one by one: to compare numbers costs a fifth of comparing names and numbers.
+_FEW_WORN = 64
 _TYPES: dict[Any, str] = {
     pl.Boolean: "BOOLEAN",
     pl.Int8: "TINYINT",
@@ -71,7 +73,13 @@ def duckdb_source(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     gone = snapshot.vectors()
     whole, worn = [uri for uri in uris if uri not in gone], [uri for uri in uris if uri in gone]
     parts = [f"SELECT {names} FROM {_parquet(snapshot, whole)}"] if whole else []
-    if worn:
+    if len(worn) <= _FEW_WORN:
+        parts += [
+            f"SELECT {names} FROM {_parquet(snapshot, [uri], places=True)} AS t WHERE t.{_ROW} NOT IN "
+            f"(SELECT {ROW} FROM read_parquet({_list([gone[uri]])}) WHERE {FILE} = {quote_literal(_name(snapshot, uri))})"
+            for uri in worn
+        ]
+    else:
         # NOT IN, not NOT EXISTS: the other way round DuckDB may build its hash table from the table's rows (measured with
         # 10 million rows, 1 million of them deleted: 3.6 CPU-s and 1.7 GB against 0.8 CPU-s; 0.2 without deleted rows).
         parts.append(
@@ -79,6 +87,11 @@ def duckdb_source(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
             f"WHERE (t.{_FILE}, t.{_ROW}) NOT IN (SELECT ({FILE}, {ROW}) FROM {_listed(snapshot, worn)})"
         )
     return f"({' UNION ALL '.join(parts)})"
+
+
+def _name(snapshot: Snapshot, uri: str) -> str:
+    """The data file as the lists of deleted rows name it."""
+    return uri.removeprefix(snapshot.table.uri.rstrip("/") + "/")
 
 
 def rows_at(snapshot: Snapshot, uris: Sequence[str], places: str) -> str:
