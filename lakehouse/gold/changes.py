@@ -74,7 +74,7 @@ def find_touched(
             parts.append(_by_key(groups, columns, key, " UNION ALL ".join(came_and_went)))
         else:
             # Files came and none went, or the other way round: nothing to set their rows against.
-            parts += [f"SELECT DISTINCT {_renamed(groups, key)} FROM ({rows})" for rows in came_and_went]
+            marked = [*came_and_went, *marked]
         # Rows are marked because they changed: their groups are touched, whatever else the rows hold. To compare them
         # whole took three times as long (measured: 100,000 rows of 10 million, 14 columns).
         parts += [f"SELECT DISTINCT {_renamed(groups, key)} FROM ({rows})" for rows in marked]
@@ -98,23 +98,22 @@ def _rows_marked(cursor: Any, old: Snapshot, new: Snapshot, places: str) -> list
     Args:
         places: name of a table to make: where these rows are.
     """
-    if not (shrunk := shrunk_files(old, new)):
+    shrunk = shrunk_files(old, new)
+    if not shrunk:
         return []
-    was, is_ = (
-        deleted_sql(version, [uri for uri in shrunk if uri in version.vectors()])
-        if not version.vectors().keys().isdisjoint(shrunk)
-        else "(SELECT NULL::VARCHAR AS file, NULL::BIGINT AS row WHERE false)"
-        for version in (old, new)
-    )
-    # A table, not a subquery: the reader of the files then sees how few rows are asked for.
-    cursor.execute(
-        f"CREATE OR REPLACE TABLE {places} AS SELECT *, -1 AS __sign FROM (FROM {is_} EXCEPT FROM {was}) "
-        f"UNION ALL SELECT *, 1 AS __sign FROM (FROM {was} EXCEPT FROM {is_})"
-    )
-    found = cursor.execute(f"SELECT DISTINCT __sign FROM {places}").fetchall()
+    # A table, not a subquery: the reader of the files then sees how few rows are asked for. File by file, so that numbers
+    # are compared and not names: both together took three times as long (measured).
+    parts = []
+    for file, uri in enumerate(shrunk):
+        was, is_ = deleted_sql(old, uri), deleted_sql(new, uri)
+        parts.append(f"SELECT {file} AS file, row, -1 AS sign FROM (FROM {is_} EXCEPT FROM {was})")
+        parts.append(f"SELECT {file} AS file, row, 1 AS sign FROM (FROM {was} EXCEPT FROM {is_})")
+    cursor.execute(f"CREATE OR REPLACE TABLE {places} AS {' UNION ALL '.join(parts)}")
+    found = cursor.execute(f"SELECT DISTINCT file, sign FROM {places} ORDER BY ALL").fetchall()
     return [
-        f"SELECT *, {sign} AS __sign FROM {rows_of(new, shrunk, f'(FROM {places} WHERE __sign = {sign})')}"
-        for (sign,) in found
+        f"SELECT *, {sign} AS __sign FROM "
+        + rows_of(new, shrunk[file], f"(FROM {places} WHERE file = {file} AND sign = {sign})")
+        for file, sign in found
     ]
 
 

@@ -22,9 +22,9 @@ def source_of(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     return f"(SELECT {columns} FROM read_parquet([{files}], hive_partitioning = false))"
 
 
-def rows_of(snapshot: Snapshot, uris: Sequence[str], places: str) -> str:
-    """The same of the rows at these places, deleted from the files since or not."""
-    return _without_deleted(snapshot, rows_at(snapshot, uris, places))
+def rows_of(snapshot: Snapshot, uri: str, places: str) -> str:
+    """The same of a file's rows at these places, deleted from the file since or not."""
+    return _without_deleted(snapshot, rows_at(snapshot, uri, places))
 
 
 def _without_deleted(snapshot: Snapshot, source: str) -> str:

@@ -75,8 +75,8 @@ def duckdb_source(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     parts = [f"SELECT {names} FROM {_parquet(snapshot, whole)}"] if whole else []
     if len(worn) <= _FEW_WORN:
         parts += [
-            f"SELECT {names} FROM {_parquet(snapshot, [uri], places=True)} AS t WHERE t.{_ROW} NOT IN "
-            f"(SELECT {ROW} FROM read_parquet({_list([gone[uri]])}) WHERE {FILE} = {quote_literal(_name(snapshot, uri))})"
+            f"SELECT {names} FROM {_parquet(snapshot, [uri], places=True)} AS t "
+            f"WHERE t.{_ROW} NOT IN {deleted_sql(snapshot, uri)}"
             for uri in worn
         ]
     else:
@@ -94,19 +94,19 @@ def _name(snapshot: Snapshot, uri: str) -> str:
     return uri.removeprefix(snapshot.table.uri.rstrip("/") + "/")
 
 
-def rows_at(snapshot: Snapshot, uris: Sequence[str], places: str) -> str:
-    """A parenthesised SELECT over the rows of these files that stand in the table ``places`` (as ``deleted_sql`` has them)."""
+def rows_at(snapshot: Snapshot, uri: str, places: str) -> str:
+    """A parenthesised SELECT over the rows of a file whose positions are in the relation ``places`` (column ``row``)."""
     names = ", ".join(quote_identifier(name) for name in snapshot.schema())
-    return (
-        f"(SELECT {names} FROM {_parquet(snapshot, uris, places=True)} AS t SEMI JOIN {places} AS p "
-        f"ON p.{FILE} = t.{_FILE} AND p.{ROW} = t.{_ROW})"
-    )
+    file = _parquet(snapshot, [uri], places=True)
+    return f"(SELECT {names} FROM {file} AS t SEMI JOIN {places} AS p ON p.{ROW} = t.{_ROW})"
 
 
-def deleted_sql(snapshot: Snapshot, uris: Sequence[str]) -> str:
-    """A parenthesised SELECT of the places of deleted rows in these files: ``file`` (URI), ``row`` (from 0)."""
-    wanted = ", ".join(quote_literal(uri) for uri in uris)
-    return f"(SELECT DISTINCT {FILE}, {ROW} FROM {_listed(snapshot, uris)} WHERE {FILE} IN ({wanted}))"
+def deleted_sql(snapshot: Snapshot, uri: str) -> str:
+    """A parenthesised SELECT of the positions of a file's deleted rows: ``row``, from 0."""
+    found = snapshot.vectors().get(uri)
+    if found is None:
+        return f"(SELECT NULL::BIGINT AS {ROW} WHERE false)"
+    return f"(SELECT {ROW} FROM read_parquet({_list([found])}) WHERE {FILE} = {quote_literal(_name(snapshot, uri))})"
 
 
 def _listed(snapshot: Snapshot, uris: Sequence[str]) -> str:
