@@ -121,6 +121,16 @@ def merge_upsert(
     # What is sorted by key and order has the newest row of a key last.
     distinct = _without_repetitions(changes, key, sequence_by, content)
     newest = changes[distinct.filter(~_same_as_next(key))[_AT]]
+    if existing.is_empty():  # spares two copies of all rows
+        return Merged(
+            rows=newest.drop(FILE_ORDER),
+            replaced=existing.select(*key, *PLACE_SCHEMA),
+            tally=Tally(
+                accepted=by_batch(newest),
+                deduplicated=by_batch(changes) - by_batch(distinct),
+                superseded=by_batch(distinct) - by_batch(newest),
+            ),
+        )
     by_arrival = not sequence_by and set(ARRIVAL_ORDER) <= set(existing.columns)
     compared = dict.fromkeys([*content, *(ARRIVAL_ORDER if by_arrival else ())])
     before = existing.select(*key, *PLACE_SCHEMA, *(pl.col(c).alias(f"__old_{c}") for c in compared))
