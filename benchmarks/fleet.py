@@ -39,7 +39,7 @@ _PACKAGES = ("dagster", "polars", "deltalake", "duckdb", "dbt-duckdb")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = harness.options(__doc__)
     parser.add_argument("--ticks", type=int, help="how many ticks (default 100; quick: 6)")
-    parser.add_argument("--tick-mb", type=float, help="input of one tick (default 500; quick: 60)")
+    parser.add_argument("--tick-mb", type=float, help="input of one tick (default 1600; quick: 60)")
     parser.add_argument(
         "--paced-seconds", type=float, help="how long at the mission's rate (default 300; quick: 15)"
     )
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
     count = chosen.ticks or (6 if chosen.quick else 100)
-    tick_bytes = 1e6 * (chosen.tick_mb or (60 if chosen.quick else 500))
+    tick_bytes = 1e6 * (chosen.tick_mb or (60 if chosen.quick else 1600))
     paced_s = chosen.paced_seconds if chosen.paced_seconds is not None else (15.0 if chosen.quick else 300.0)
     with tempfile.TemporaryDirectory(prefix="fleet-", dir=chosen.folder) as name:
         fleet = _Fleet(Path(name))
