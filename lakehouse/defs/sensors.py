@@ -80,10 +80,16 @@ def _show_published(context: dg.SensorEvaluationContext, runtime: Runtime, seen:
     """Make the catalog show the current point: a publisher may have been killed between the two, or be elsewhere."""
     if seen.point is None or _in_progress(context, "main"):
         return
-    if not catalog.is_current(runtime.settings, seen.point) and (
-        point := heal(runtime.lake, runtime.settings)
-    ):
-        context.log.warning(f"the catalog did not show what is published; it shows point {point.id} now")
+    if catalog.is_current(runtime.settings, seen.point):
+        return
+    try:
+        heal(runtime.lake, runtime.settings)
+    except Exception as error:  # noqa: BLE001  whatever it is, what has arrived is taken all the same; the next look tries again
+        context.log.error(
+            f"the catalog does not show point {seen.point.id}, lakehouse doctor says why: {error}"
+        )
+        return
+    context.log.warning("the catalog did not show what is published; now it does")
 
 
 def watch_once(context: dg.SensorEvaluationContext, runtime: Runtime) -> watch.Observation:

@@ -97,6 +97,15 @@ def test_a_catalog_that_a_killed_publisher_left_behind_is_made_again(bench: Benc
     assert shown_point_id(bench.settings) == point.id
 
 
+def test_a_catalog_that_cannot_be_made_again_does_not_hold_up_what_arrives(bench: Bench) -> None:
+    bench.settings.catalog_path.unlink()
+    bench.settings.catalog_path.mkdir()
+    one_more_flight(bench.settings)
+
+    assert len(bench.tick().requests) == 1
+    assert bench.settings.catalog_path.is_dir()
+
+
 def test_no_second_run_is_asked_for_while_one_is_in_progress(bench: Bench) -> None:
     one_more_flight(bench.settings)
     bench.start_run("main", workers.worker_tag())
