@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import harness  # noqa: E402
-from lakehouse import machine  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,6 @@ class Worker:
 
 
 def main(what: str, folder: Path) -> None:
-    machine.keep_freed_memory()  # as the command line does
     serve = _runs(folder) if what == "runs" else _maintenance(folder)
     start_cpu_s = time.process_time()
     for _ in sys.stdin:

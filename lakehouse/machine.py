@@ -1,4 +1,4 @@
-"""What this process may use of its machine (memory and cores, as its container or service limits them), and how."""
+"""What this process may use of its machine (memory and cores, as its container or service limits them)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ from functools import cache
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
-#: How long Polars' allocator (jemalloc) keeps freed pages. Ten seconds spared a tenth of a run's CPU time, and held 400 MiB
-#: more at the peak of tests/e2e/test_memory.py; one second holds no more than its own default (measured).
-_KEEP = "dirty_decay_ms:1000,muzzy_decay_ms:1000"
-
-
-def keep_freed_memory() -> None:
-    """Have Polars use freed memory again, for a second, instead of giving it back at once.
-
-    Works before Polars is imported, and in child processes. What the environment says already stays.
-    """
-    os.environ.setdefault("_RJEM_MALLOC_CONF", _KEEP)  # noqa: TID251  a variable of the allocator, not of ours
 
 
 @cache

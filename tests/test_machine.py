@@ -66,12 +66,3 @@ def test_half_a_core_is_one_and_one_and_a_half_are_two(groups: Path, monkeypatch
     _say(groups / "cpu" / "job", "cpu.cfs_quota_us", "50000\n")
     _say(groups / "cpu" / "job", "cpu.cfs_period_us", "100000\n")
     assert machine.cores() == 1
-
-
-def test_freed_memory_is_kept_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("_RJEM_MALLOC_CONF", "dirty_decay_ms:7")
-    machine.keep_freed_memory()
-    assert os.environ["_RJEM_MALLOC_CONF"] == "dirty_decay_ms:7"
-    monkeypatch.delenv("_RJEM_MALLOC_CONF")
-    machine.keep_freed_memory()
-    assert "decay_ms" in os.environ["_RJEM_MALLOC_CONF"]

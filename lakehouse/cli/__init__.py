@@ -8,9 +8,6 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of the ``lakehouse`` command."""
-    from lakehouse.machine import keep_freed_memory
-
-    keep_freed_memory()
     from lakehouse.cli.app import app
 
     app()
