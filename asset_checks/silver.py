@@ -12,6 +12,7 @@ from lakehouse import names
 from lakehouse.errors import TableNotFound
 from lakehouse.pipelines import Pipeline
 from lakehouse.quarantine import Book, is_of_backfill
+from lakehouse.silver.merge import row_identity
 from lakehouse.silver.refine import table_schema
 
 #: Of fewer rows than this a share says nothing: one bad row of the fifty of a quiet hour is no reason to stop.
@@ -69,7 +70,7 @@ def silver_checks(pipeline: Pipeline) -> list[Check]:
                 "silver",
                 name,
                 "key_unique",
-                f"{', '.join(_key(pipeline))} identifies one row"
+                f"{', '.join(row_identity(pipeline.contract.key, pipeline.spec.silver.mode))} identifies one row"
                 + ("; at most one row per key is current" if pipeline.spec.silver.mode == "history" else ""),
                 f"lakehouse query 'select * from silver.{name}' shows the published rows; report it, {again}",
                 _key_unique,
@@ -77,11 +78,6 @@ def silver_checks(pipeline: Pipeline) -> list[Check]:
             )
         )
     return checks
-
-
-def _key(pipeline: Pipeline) -> list[str]:
-    key = list(pipeline.contract.key)
-    return [*key, names.VALID_FROM] if pipeline.spec.silver.mode == "history" else key
 
 
 def _schema(subject: Subject) -> Finding:
@@ -227,7 +223,8 @@ def _key_unique(subject: Subject) -> Finding:
     new = subject.new_files
     if not new:
         return Finding(True, "nothing new since the published version", facts={"files read": 0})
-    key, is_history = _key(subject.pipeline), subject.pipeline.spec.silver.mode == "history"
+    mode = subject.pipeline.spec.silver.mode
+    key, is_history = row_identity(subject.pipeline.contract.key, mode), mode == "history"
     columns = [*key, names.IS_CURRENT] if is_history else key
     old = _overlapping(subject, new, key[0])
     rows = subject.snapshot.scan(columns, uris=new)

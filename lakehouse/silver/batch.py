@@ -6,7 +6,7 @@ Both the stage (new bronze batches) and a replay (released rows of old ones) go 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -53,7 +53,8 @@ def merge_batch(
     key = list(pipeline.contract.key)
     schema = table_schema(pipeline)
     changes = shape(accepted, pipeline, order)
-    none = pl.DataFrame(schema={**{name: schema[name] for name in key}, **PLACE_SCHEMA})
+    identity = merge.row_identity(key, pipeline.spec.silver.mode)
+    none = pl.DataFrame(schema={**{name: schema[name] for name in identity}, **PLACE_SCHEMA})
     if pipeline.spec.silver.mode == "append" and (not key or _adds_only(snapshot, changes, key, rows, spool)):
         staged = table.stage(changes.select(*schema))
         tally = merge.Tally(accepted=merge.by_batch(table.read_staged(staged, [names.BATCH_ID])))
@@ -64,7 +65,7 @@ def merge_batch(
         output = _sorted(merged.rows.select(*schema), key)
         pieces.append(spool.park(output) if rows > merged.changes else output)
         total = total.plus(merged)
-    return total, rewrite(table, snapshot, pieces, total.replaced, key)
+    return total, rewrite(table, snapshot, pieces, total.replaced, identity)
 
 
 def _sorted(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
@@ -114,11 +115,13 @@ def _merge_slice(
     if silver.delete_when is not None:
         content.append(names.IS_DELETED)
 
-    def existing(columns: Sequence[str]) -> pl.DataFrame:
+    def existing(
+        columns: Sequence[str], among: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None
+    ) -> pl.DataFrame:
         wanted = [*dict.fromkeys([*key, *columns])]
         if snapshot is None:
             return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})
-        return existing_rows(snapshot, changes, key, wanted)
+        return existing_rows(snapshot, changes, key, wanted, among)
 
     if silver.mode == "append":
         there = _places(snapshot, changes, key, None, spool)
@@ -139,7 +142,8 @@ def _merge_slice(
             hint="declare the column as not nullable in the contract: such rows are then quarantined",
         )
     content = [name for name in content if name not in silver.sequence_by]
-    merged = merge.merge_history(changes, existing(list(schema)), key, content)
+    known = existing(list(schema), lambda versions: merge.versions_concerned(versions, changes, key))
+    merged = merge.merge_history(changes, known, key, content)
     return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
 
 

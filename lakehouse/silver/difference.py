@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from lakehouse import names
 from lakehouse.ledger import Ledger
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
@@ -109,7 +108,7 @@ def _compare(
 ) -> pl.DataFrame:
     """Keys whose rows differ in anything but lineage; they are counted in ``found``."""
     ident, partition = identity(pipeline), days_column(pipeline)
-    one_row = [*ident, names.VALID_FROM] if pipeline.spec.silver.mode == "history" else ident
+    one_row = merge.row_identity(ident, pipeline.spec.silver.mode)
     content = [name for name in new.columns if name not in one_row and name not in LINEAGE_SCHEMA]
     before = old.select(
         *one_row, pl.lit(True).alias("__old"), *(pl.col(name).alias(f"__old_{name}") for name in content)

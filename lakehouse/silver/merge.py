@@ -20,6 +20,7 @@ OBSERVED_AT = "_observed_at_utc"
 _IS_NEW = "__is_new"
 _CONTENT = "__content"
 _AT = "__at"
+_FIRST = "__first"
 
 
 @dataclass(frozen=True)
@@ -238,13 +239,31 @@ def _with_ties_settled(
     return pl.concat([judged.filter(~tied), judged.filter(tied).with_columns(__late=older)])
 
 
+def row_identity(key: Sequence[str], mode: str) -> list[str]:
+    """The columns that tell one row of a table with a key: in a history a key has many."""
+    return [*key, names.VALID_FROM] if mode == "history" else list(key)
+
+
+def versions_concerned(versions: pl.LazyFrame, changes: pl.DataFrame, key: Sequence[str]) -> pl.LazyFrame:
+    """Of a history's rows those that changes of their keys can touch, so that a batch costs the same however long a key's
+    history is.
+
+    A version that ended before the first change of its key stays as it is. One that ended just then may go on, when
+    the change contradicts what began there and wins.
+    """
+    first = changes.lazy().group_by(key).agg(pl.col(SEQUENCE).min().alias(_FIRST))
+    over = (pl.col(names.VALID_TO) < pl.col(_FIRST)).fill_null(False)
+    return versions.join(first, on=key).filter(~over).drop(_FIRST)
+
+
 def merge_history(
     changes: pl.DataFrame, existing: pl.DataFrame, key: Sequence[str], content: Sequence[str]
 ) -> Merged:
     """Every state of each key with the time it held: [valid_from_utc, valid_to_utc), no overlap, no gap.
 
-    ``changes`` has ``__sequence``, the instant at which the row's state began. The versions of a touched key
-    are rebuilt from all its observations, so the result does not depend on the order of arrival. Counted as:
+    ``changes`` has ``__sequence``, the instant at which the row's state began. The versions of a touched key that
+    ``existing`` has (``versions_concerned``) are rebuilt from all their observations, so the result does not depend on
+    the order of arrival. Counted as:
     *accepted* a change that begins a version; *deduplicated* one that repeats a state already known at that
     time; *superseded* one that contradicts another at the same instant and loses (ties: by content).
     """
@@ -269,7 +288,7 @@ def merge_history(
     ).with_columns((pl.col(names.VALID_TO).is_null() & ~deleted).alias(names.IS_CURRENT))
     return Merged(
         rows=versions.drop(_IS_NEW, SEQUENCE, "__begins"),
-        replaced=existing.select(*key, *PLACE_SCHEMA),
+        replaced=existing.select(*row_identity(key, "history"), *PLACE_SCHEMA),
         tally=Tally(
             accepted=accepted,
             deduplicated=by_batch(changes) - accepted - superseded,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,16 +58,24 @@ def candidate_files(
 
 
 def existing_rows(
-    snapshot: Snapshot, changes: pl.DataFrame | pl.LazyFrame, key: Sequence[str], columns: Sequence[str]
+    snapshot: Snapshot,
+    changes: pl.DataFrame | pl.LazyFrame,
+    key: Sequence[str],
+    columns: Sequence[str],
+    among: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None,
 ) -> pl.DataFrame:
-    """The table's rows whose key is among the changes' keys: key, ``columns``, and where the row stands (streamed)."""
+    """The table's rows whose key is among the changes' keys: key, ``columns``, and where the row stands (streamed).
+
+    Args:
+        among: picks the rows; default is all that have one of the keys.
+    """
     wanted = [*dict.fromkeys([*key, *columns])]
     uris = candidate_files(snapshot, changes, key)
     if not uris:
         schema = snapshot.schema()
         return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})
-    keys = changes.lazy().select(key).unique()
-    found = snapshot.scan_places(wanted, uris=uris, place=POSITION).join(keys, on=key, how="semi")
+    rows = snapshot.scan_places(wanted, uris=uris, place=POSITION)
+    found = among(rows) if among else rows.join(changes.lazy().select(key).unique(), on=key, how="semi")
     return _placed(snapshot, uris, found.collect(engine="streaming"))
 
 
@@ -98,9 +106,10 @@ def rewrite(
     snapshot: Snapshot | None,
     rows: list[pl.DataFrame | pl.LazyFrame],
     replaced: pl.DataFrame,
-    key: Sequence[str],
+    identity: Sequence[str],
 ) -> Rewrite:
-    """Stage ``rows``, and take out the table's rows whose key is in ``replaced`` (with their places, where known).
+    """Stage ``rows``, and take out the table's rows that agree with one in ``replaced`` (with their places, where known)
+    in the columns of ``identity``.
 
     In a large file they are marked as deleted; what else a small or worn file holds is staged with ``rows``.
     """
@@ -109,11 +118,11 @@ def rewrite(
     delete: dict[str, Any] = {}
     if snapshot is not None and not replaced.is_empty():
         if FILE not in replaced.columns:
-            replaced = existing_rows(snapshot, replaced, key, [])
+            replaced = existing_rows(snapshot, replaced, identity, [])
         remove, delete = _taken_out(table, snapshot, replaced)
         if remove:
             uris = snapshot.files().filter(pl.col("path").is_in(remove))["uri"].to_list()
-            pieces.append(snapshot.scan(uris=uris).join(replaced.lazy(), on=key, how="anti"))
+            pieces.append(snapshot.scan(uris=uris).join(replaced.lazy(), on=identity, how="anti"))
     if not pieces:
         return Rewrite([], remove, delete)
     columns = pieces[0].collect_schema().names()

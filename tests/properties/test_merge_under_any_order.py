@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.names import IS_DELETED
-from lakehouse.silver.merge import OBSERVED_AT, Merged, merge_history, merge_upsert
+from lakehouse.silver.merge import (
+    OBSERVED_AT,
+    Merged,
+    merge_history,
+    merge_upsert,
+    row_identity,
+    versions_concerned,
+)
 from lakehouse.silver.prepare import FILE, FILE_ORDER, POSITION, SEQUENCE
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -100,9 +107,9 @@ def batches_of(all_events: list[Event], seed: int) -> list[list[Event]]:
     return [batch for batch in batches if batch]
 
 
-def apply(table: pl.DataFrame, merged: Merged) -> pl.DataFrame:
-    """Rows go by key or by the place where they stand: both must be the same rows."""
-    kept = table.join(merged.replaced, on=KEY, how="anti")
+def apply(table: pl.DataFrame, merged: Merged, identity: list[str]) -> pl.DataFrame:
+    """Rows go by what tells them apart, or by the place where they stand: both must be the same rows."""
+    kept = table.join(merged.replaced, on=identity, how="anti")
     places = merged.replaced[POSITION].to_list()
     assert kept.equals(table.with_row_index(POSITION).filter(~pl.col(POSITION).is_in(places)).drop(POSITION))
     return pl.concat([kept, merged.rows.select(table.columns)])
@@ -126,7 +133,7 @@ def test_upsert_gives_the_reference_table(all_events: list[Event], seed: int) ->
         changes = frame(batch, number).drop(SEQUENCE)
         merged = merge_upsert(changes, existing(table, changes), KEY, ["seq"], ["value", "seq", IS_DELETED])
         assert accounted(merged, changes)
-        table = apply(table, merged)
+        table = apply(table, merged, KEY)
     got = {row[0]: row for row in table.select("id", "seq", "value", IS_DELETED).rows()}
     assert got == reference_upsert(all_events)
     assert table.height == len(got)
@@ -146,9 +153,11 @@ def test_history_gives_the_reference_table(all_events: list[Event], seed: int) -
     table = pl.DataFrame(schema={**schema, **history})
     for number, batch in enumerate(batches_of(all_events, seed), start=1):
         changes = frame(batch, number).drop("seq")
-        merged = merge_history(changes, existing(table, changes), KEY, ["value", IS_DELETED])
+        placed = table.with_row_index(POSITION).with_columns(pl.lit("file").alias(FILE)).lazy()
+        concerned = versions_concerned(placed, changes, KEY).collect()
+        merged = merge_history(changes, concerned, KEY, ["value", IS_DELETED])
         assert accounted(merged, changes)
-        table = apply(table, merged)
+        table = apply(table, merged, row_identity(KEY, "history"))
     got = (
         table.sort("id", "valid_from_utc")
         .select("id", "valid_from_utc", "valid_to_utc", "value", IS_DELETED)
