@@ -26,6 +26,7 @@ from lakehouse.storage.commits import CHECKPOINT_INTERVAL, StagedFile
 from lakehouse.storage.deletion import vector_of
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import ObjectInfo
+from lakehouse.storage.parquet_join import joined
 from lakehouse.storage.retry import patient
 from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.table import Table
@@ -35,6 +36,11 @@ _AT_ONCE = 16
 _LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 #: What a writer leaves in a table's folder: data files, and vectors of deleted rows.
 _DATA_FILE = re.compile(r"[^/]+\.parquet[^/]*|deletion_vector_[^/]+\.bin")
+#: Parts are joined where they have so many bytes on average: smaller ones would leave row groups that cost readers more
+#: than their rows, and cost little to write again.
+_JOIN_PART_BYTES = 1 << 20
+#: They are held in memory for it.
+_JOIN_BYTES = 256 << 20
 #: A file, for a data file with a vector: the log knows a data file by both, and one file holds many vectors.
 _Known = tuple[str, str, str]
 
@@ -47,21 +53,19 @@ def row_width_bytes(snapshot: Snapshot, path: str) -> float:
     return max(1.0, rows.estimated_size() / max(1, rows.height))
 
 
-def combine(
-    snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] = (), note: Mapping[str, Any]
-) -> StagedFile:
-    """Write the rows of these files, in this order or sorted, as one file, and swap them in one commit.
+def combine(snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] = ()) -> StagedFile:
+    """Make these files one, their rows in this order or sorted, and swap them in one commit.
 
-    The commit says ``dataChange`` false and has the stage ``maintenance``. Unsorted rows are streamed; sorted ones
-    are held in memory.
+    The commit says ``dataChange`` false and has the stage ``maintenance``. Files that are in order already are joined
+    byte by byte; of others the rows are written again: unsorted ones are streamed, sorted ones are held in memory.
 
     Raises:
         CommitConflict: a writer took one of the files out meanwhile: it wins, and nothing is left of this.
         ConservationError: the file has not as many rows as those it is made of; nothing was committed.
     """
-    staged = _write_one(snapshot, paths, sort_by)
-    table, files = snapshot.table, snapshot.files()
-    expected = int(files.filter(pl.col("path").is_in(list(paths)))["num_records"].sum() or 0)
+    table, files = snapshot.table, _in_this_order(snapshot, paths)
+    staged = _join(snapshot, files, sort_by) or _write_one(snapshot, paths, sort_by)
+    expected = int(files["num_records"].sum() or 0)
     if staged.num_records != expected:
         _drop(table, staged)
         raise ConservationError(
@@ -74,7 +78,7 @@ def combine(
         "action": "compact",
         "files": len(paths),
         "rows": expected,
-        **note,
+        "sorted_by": list(sort_by),
     }
     try:
         snapshot.commit(add=[staged], remove=paths, metadata=metadata, data_change=False)
@@ -82,6 +86,39 @@ def combine(
         _drop(table, staged)
         raise
     return staged
+
+
+def _in_this_order(snapshot: Snapshot, paths: Sequence[str]) -> pl.DataFrame:
+    return pl.DataFrame({"path": list(paths)}).join(
+        snapshot.files(), on="path", how="left", maintain_order="left"
+    )
+
+
+def _join(snapshot: Snapshot, files: pl.DataFrame, sort_by: Sequence[str]) -> StagedFile | None:
+    """The files joined without reading their rows; None where these have to be sorted, some are deleted, or the parts
+    are too small or do not fit together."""
+    size = int(files["size_bytes"].sum())
+    is_small = size < len(files) * _JOIN_PART_BYTES
+    if len(files) < 2 or is_small or size > _JOIN_BYTES or files["num_deleted"].sum():
+        return None
+    if sort_by and not _one_behind_the_other(files, sort_by[0]):
+        return None
+    table, name = snapshot.table, f"{uuid.uuid4().hex}-00000.parquet"
+    parts = [table.objects.read(path) for path in files["path"]]
+    content = joined([part for part in parts if part is not None]) if None not in parts else None
+    if content is None:
+        return None
+    with translated(f"join data files of {table.label}", table._folder), table._swept([name]):
+        table.objects.write(name, content)
+        return table.adopt([name])[0]
+
+
+def _one_behind_the_other(files: pl.DataFrame, column: str) -> bool:
+    """True when no file has a value of the column that is lower than one of the file before."""
+    low, high = f"min.{column}", f"max.{column}"
+    if low not in files.columns or files[low].null_count() or files[high].null_count():
+        return False
+    return bool((files[low] >= files[high].shift(1)).all())
 
 
 @patient

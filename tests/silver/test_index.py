@@ -74,7 +74,7 @@ def test_it_follows_changes_compactions_and_restored_files(
         snapshot = table.snapshot()
         if number % 5 == 0:
             paths = snapshot.files()["path"].to_list()
-            upkeep.combine(snapshot, rng.sample(paths, min(3, len(paths))), note={})
+            upkeep.combine(snapshot, rng.sample(paths, min(3, len(paths))))
             snapshot = table.snapshot()
         places = existing_rows(snapshot, changed, key, [])
         delete = {

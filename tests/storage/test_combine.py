@@ -1,0 +1,96 @@
+"""Which files are joined byte by byte, and which rows are written again, when files of a table are combined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import deltalake
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from lakehouse.settings import load_settings
+from lakehouse.storage import Lake, Snapshot, Table, upkeep
+
+ROWS = {"id": pl.Int64(), "noise": pl.Int64()}
+#: Numbers at random are not compressed: files of more than a mebibyte each.
+COUNT = 150_000
+
+
+def part(first: int, count: int = COUNT) -> pl.DataFrame:
+    noise = np.random.default_rng(first).integers(0, 2**62, count)
+    return pl.DataFrame({"id": np.arange(first, first + count), "noise": noise}, schema=ROWS)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Lake.from_settings(load_settings(root=str(tmp_path / "lake"))).table("silver", "things")
+
+
+def filled(table: Table, *frames: pl.DataFrame) -> Snapshot:
+    snapshot = table.create(ROWS)
+    for frame in frames:
+        snapshot.commit(add=table.stage(frame.lazy()))
+        snapshot = table.snapshot()
+    return snapshot
+
+
+def in_order(snapshot: Snapshot) -> list[str]:
+    return snapshot.files().sort("min.id", "path")["path"].to_list()
+
+
+def row_groups(snapshot: Snapshot) -> int:
+    return sum(pq.read_metadata(uri).num_row_groups for uri in snapshot.uris())
+
+
+@pytest.mark.parametrize("sort_by", [(), ("id",)])
+def test_files_one_behind_the_other_are_joined(table: Table, sort_by: tuple[str, ...]) -> None:
+    before = filled(table, *(part(n * COUNT) for n in (2, 0, 1)))
+    groups = row_groups(before)
+    staged = upkeep.combine(before, in_order(before), sort_by=sort_by)
+    after = table.snapshot()
+    assert row_groups(after) == groups, "as they were: nothing was read or written again"
+    assert (len(after.uris()), after.num_rows()) == (1, 3 * COUNT)
+    assert after.scan().collect().equals(pl.concat([part(n * COUNT) for n in (0, 1, 2)]))
+    assert staged.num_records == 3 * COUNT
+    bounds = after.files().select("min.id", "max.id", "null_count.noise").row(0)
+    assert bounds == (0, 3 * COUNT - 1, 0)
+    assert deltalake.DeltaTable(table.uri).to_pyarrow_table().num_rows == 3 * COUNT
+    assert after.history(1)[0].metadata["sorted_by"] == list(sort_by)
+
+
+def test_files_that_overlap_are_sorted_where_order_matters(table: Table) -> None:
+    before = filled(table, part(0), part(COUNT // 2))
+    upkeep.combine(before, in_order(before), sort_by=("id",))
+    after = table.snapshot().scan().collect()
+    assert after["id"].is_sorted()
+    assert after.sort("id", "noise").equals(pl.concat([part(0), part(COUNT // 2)]).sort("id", "noise"))
+
+
+def test_deleted_rows_do_not_come_back(table: Table) -> None:
+    before = filled(table, part(0), part(COUNT))
+    first = in_order(before)[0]
+    before.commit(delete={first: np.arange(0, COUNT, 2, dtype=np.uint32)})
+    upkeep.combine(table.snapshot(), in_order(before))
+    after = table.snapshot()
+    assert after.num_rows() == COUNT + COUNT // 2
+    assert after.scan().collect()["id"].to_list() == [*range(1, COUNT, 2), *range(COUNT, 2 * COUNT)]
+
+
+def test_many_small_files_do_not_become_many_small_row_groups(table: Table) -> None:
+    before = filled(table, *(part(100 * n, 100) for n in range(10)))
+    upkeep.combine(before, in_order(before))
+    after = table.snapshot()
+    assert (row_groups(after), after.num_rows()) == (1, 1_000)
+
+
+def test_files_from_before_a_column_was_added_are_written_again(table: Table) -> None:
+    before = filled(table, part(0))
+    before.add_columns({"text": pl.String()})
+    snapshot = table.snapshot()
+    snapshot.commit(add=table.stage(part(COUNT).with_columns(text=pl.lit("new")).lazy()))
+    snapshot = table.snapshot()
+    upkeep.combine(snapshot, in_order(snapshot))
+    after = table.snapshot().scan().collect()
+    assert after["text"].to_list() == [None] * COUNT + ["new"] * COUNT
