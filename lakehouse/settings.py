@@ -100,6 +100,15 @@ class Settings(BaseSettings):
         ge=1,
         description="How long maintenance spares a file that was taken out or never committed; longer than any run or query.",
     )
+    restore_points_days: float = Field(
+        2.0, gt=0, description="How long every restore point is kept, with the versions that it names."
+    )
+    restore_points_hourly_days: float = Field(
+        14.0, gt=0, description="How long the last restore point of each hour is kept (UTC)."
+    )
+    restore_points_daily_days: float = Field(
+        90.0, gt=0, description="How long the last restore point of each day is kept (UTC)."
+    )
     alert_webhook_url: str = Field(
         "", description="Alerts are POSTed here as JSON (Slack-compatible 'text' plus fields)."
     )

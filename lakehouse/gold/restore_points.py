@@ -1,10 +1,16 @@
-"""Restore points: immutable manifests ``restore_points/<id>.json`` and the pointer ``CURRENT``."""
+"""Restore points: immutable manifests ``restore_points/<id>.json`` and the pointer ``CURRENT``.
+
+Each keeps the files of its versions from being removed, and a busy lake makes thousands a day. So the older they are, the
+fewer stay: every one, then the last of each hour, then the last of each day.
+"""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +21,8 @@ from lakehouse.storage import Lake
 FOLDER = "restore_points"
 CURRENT = f"{FOLDER}/CURRENT"
 _AT_ONCE = 16
+#: How much of an id says the day, and the hour.
+_TO_THE_DAY, _TO_THE_HOUR = len("20260102"), len("20260102T03")
 
 
 class RestorePoint(BaseModel):
@@ -81,15 +89,63 @@ def list_ids(lake: Lake) -> list[str]:
     return sorted((name.removesuffix(".json") for name in names if name.endswith(".json")), reverse=True)
 
 
-def kept_versions(lake: Lake) -> dict[str, set[int]]:
+@dataclass(frozen=True)
+class Keep:
+    """How old a point is when it goes, unless it is the last of its hour; the last of its day; at all."""
+
+    every: timedelta
+    hourly: timedelta
+    daily: timedelta
+
+
+def expendable(ids: Iterable[str], current: str | None, keep: Keep, now_utc: datetime) -> list[str]:
+    """Ids of the points that need not stay, the oldest first. Neither the current point nor the newest is one.
+
+    What is kept does not depend on when, or how often, this was asked before: the last of a day is the last of an hour.
+    A name that tells no time is left alone.
+    """
+    made = {point_id: at for point_id in sorted(ids) if (at := _made_at(point_id)) is not None}
+    last_of_hour = {point_id[:_TO_THE_HOUR]: point_id for point_id in made}
+    last_of_day = {point_id[:_TO_THE_DAY]: point_id for point_id in made}
+    spared = {current, max(made, default=None)}
+
+    def stays(point_id: str) -> bool:
+        age = now_utc - made[point_id]
+        if age <= keep.every or point_id in spared:
+            return True
+        is_of_hour = last_of_hour[point_id[:_TO_THE_HOUR]] == point_id
+        is_of_day = last_of_day[point_id[:_TO_THE_DAY]] == point_id
+        return (is_of_hour and age <= keep.hourly) or (is_of_day and age <= keep.daily)
+
+    return [point_id for point_id in made if not stays(point_id)]
+
+
+def _made_at(point_id: str) -> datetime | None:
+    try:
+        return datetime.strptime(point_id[:19], "%Y%m%dT%H%M%S%fZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def remove(lake: Lake, ids: Iterable[str]) -> None:
+    """Forget these points. What only they named is removed by the next vacuum."""
+    for point_id in ids:
+        lake.objects.delete(f"{FOLDER}/{point_id}.json")
+
+
+def kept_versions(lake: Lake, without: Collection[str] = ()) -> dict[str, set[int]]:
     """``{"silver/flights": {3, 7}}``: every table version that some restore point names, and that must stay readable.
+
+    Args:
+        without: ids of points that do not count.
 
     Raises:
         StorageError: a point cannot be read. Nothing may be removed then: nobody knows what it names.
     """
     found: dict[str, set[int]] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for point in pool.map(lambda point_id: load(lake, point_id), list_ids(lake)):
+        ids = [point_id for point_id in list_ids(lake) if point_id not in without]
+        for point in pool.map(lambda point_id: load(lake, point_id), ids):
             for path, version in point.tables.items():
                 found.setdefault(path, set()).add(version)
     return found

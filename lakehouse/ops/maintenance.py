@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from lakehouse import names
 from lakehouse.errors import CommitConflict, DeclarationError, LakehouseError
-from lakehouse.gold.restore_points import kept_versions
+from lakehouse.gold import restore_points
 from lakehouse.ops.compaction import MIN_FILES, Layout, groups, layout_of
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
@@ -27,7 +27,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Maintained:
-    """What was done to one table, or would be (``dry_run``).
+    """What was done to one table, or would be (``dry_run``). Restore points are told of like the files of a table.
 
     files, bytes      data files of the newest version, before and after
     combined          small files that became ``into`` new ones
@@ -89,12 +89,13 @@ def maintain(
     retention: timedelta | None = None,
     min_files: int = MIN_FILES,
 ) -> Iterator[Maintained]:
-    """Maintain the tables one by one; a result for each, as it is done.
+    """Thin the restore points out, then maintain the tables one by one; a result for each, as it is done.
 
     Args:
         select: ``flights`` (in every layer), ``silver/flights`` or ``silver``; default is every table.
         compact: combine small files, and write a checkpoint where one is overdue.
-        vacuum: remove files that no kept version needs.
+        vacuum: remove restore points that are too old for their number (of the whole lake only, without ``select``), and
+            files that no kept version needs.
         retention: how long what was taken out, or never committed, is spared. Default is the setting; anything
             shorter than the longest run and the longest query is for tests.
         min_files: how many small neighbours it takes.
@@ -110,9 +111,39 @@ def maintain(
         min_files,
     )  # fmt: skip
     if vacuum:
-        job.kept = kept_versions(lake)
+        gone = [] if select else _expendable_points(job)
+        job.kept = restore_points.kept_versions(lake, gone)
+        if gone:
+            yield _thin_out(job, gone)
     for table in tables:
         yield _maintain_one(job, table)
+
+
+def _expendable_points(job: _Job) -> list[str]:
+    settings = job.settings
+    keep = restore_points.Keep(
+        every=timedelta(days=settings.restore_points_days),
+        hourly=timedelta(days=settings.restore_points_hourly_days),
+        daily=timedelta(days=settings.restore_points_daily_days),
+    )
+    current = restore_points.current_point(job.lake)
+    ids = restore_points.list_ids(job.lake)
+    return restore_points.expendable(ids, current.id if current else None, keep, datetime.now(UTC))
+
+
+def _thin_out(job: _Job, gone: Sequence[str]) -> Maintained:
+    started = time.monotonic()
+    sizes = {info.path: info.size_bytes for info in job.lake.objects.list(f"{restore_points.FOLDER}/")}
+    points = [path for path in sizes if path.endswith(".json")]
+    going = [f"{restore_points.FOLDER}/{point_id}.json" for point_id in gone]
+    if not job.dry_run:
+        restore_points.remove(job.lake, gone)
+    freed, before = sum(sizes.get(path, 0) for path in going), sum(sizes[path] for path in points)
+    return Maintained(
+        "ops", "restore_points", job.dry_run,
+        files_before=len(points), files_after=len(points) - len(going), bytes_before=before, bytes_after=before - freed,
+        removed=len(going), removed_bytes=freed, seconds=time.monotonic() - started,
+    )  # fmt: skip
 
 
 def find_tables(lake: Lake, select: Sequence[str] | None = None) -> list[Table]:
