@@ -7,8 +7,8 @@ Two phases on one lake. *Saturated*: every tick lands a file for each pipeline (
 histories, keyed and keyless appends; CSV, gzip, JSON lines, Parquet) and runs what is due; landing is not measured.
 *Paced*: files arrive one by one at the mission's rate, whatever the lake does, and a run starts when the one before it
 has ended. Everything is on: Dagster run, ledger, contracts, quarantine, checks, gold, publishing; maintenance works
-beside the runs in a process of its own. Sizes are those of the files as they arrive. What is published is deleted from the
-landing folder, as sources do.
+beside the runs in a process of its own, and removes what was taken out more than four minutes ago. Sizes are those of
+the files as they arrive. What is published is deleted from the landing folder, as sources do.
 """
 
 from __future__ import annotations

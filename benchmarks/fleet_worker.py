@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,9 @@ def main(what: str, folder: Path) -> None:
         print(json.dumps(asdict(done)), flush=True)
 
 
+#: How long what nobody reads any more is kept: so short that as many files go as come, as in a lake that is older than a
+#: real one's days of retention.
+_KEPT = timedelta(minutes=4)
 #: Does one order, which is measured; what it returns tells of it, which is not.
 _Serve = Callable[[], Callable[[], dict[str, Any]]]
 
@@ -146,7 +150,8 @@ def _maintenance(folder: Path) -> _Serve:
     lake, pipelines = Lake.from_settings(settings), load_pipelines(settings)
 
     def serve() -> Callable[[], dict[str, Any]]:
-        troubles = [done.error for done in maintain(lake, settings, pipelines) if done.error]
+        everything = maintain(lake, settings, pipelines, retention=_KEPT)
+        troubles = [done.error for done in everything if done.error]
         if troubles:
             raise SystemExit(f"maintenance: {troubles[:3]}")
         return dict
@@ -158,8 +163,9 @@ def _settings(folder: Path) -> Any:
     from lakehouse.settings import load_settings
 
     return load_settings(
-        root=str(folder / "lake"), pipelines_dir=str(folder / "pipelines"), dbt_project=str(folder / "dbt")
-    )
+        root=str(folder / "lake"), pipelines_dir=str(folder / "pipelines"), dbt_project=str(folder / "dbt"),
+        restore_points_days=_KEPT / timedelta(days=1),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
