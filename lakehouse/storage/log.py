@@ -152,8 +152,14 @@ def append_commit(
         only_adds: it does not matter to the commit what somebody else takes out.
 
     Raises:
-        CommitConflict: somebody has removed something, changed the table, or committed one of the transactions.
+        CommitConflict: somebody has removed something, changed or removed the table, or committed one of the transactions.
     """
+    there = (commit_file(read_version), _checkpoint_file(read_version))
+    if all(objects.info(path) is None for path in there):
+        # A commit behind a gap would make a table unreadable that was removed, and perhaps made again, meanwhile.
+        raise CommitConflict(
+            f"commit to {label}: version {read_version} is not there any more", hint="run again"
+        )
     data = "\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries).encode()
     ours = {entry["txn"]["appId"] for entry in entries if "txn" in entry}
     for version in range(read_version + 1, read_version + 1 + _MAX_TURNS):

@@ -275,6 +275,21 @@ def test_an_append_does_not_mind_what_others_take_out_meanwhile(table: Table) ->
     assert deltalake.DeltaTable(table.uri).to_pyarrow_table().num_rows == 3
 
 
+@pytest.mark.parametrize("made_again", [False, True])
+def test_no_commit_to_a_table_that_was_removed_meanwhile(table: Table, made_again: bool) -> None:
+    """It would be version 2 of a table that has none, or only version 0: nobody could open it."""
+    create(table)
+    table.snapshot().commit(add=table.stage(FRAME.lazy()))
+    held = table.snapshot()
+    shutil.rmtree(table.uri)
+    if made_again:
+        create(table)
+    with pytest.raises(CommitConflict):
+        held.commit(txns={"a": 1})
+    found = table.snapshot_or_none()
+    assert (found and found.num_rows()) == (3 if made_again else None)
+
+
 def test_a_table_that_asks_more_of_its_writers_is_written_by_the_library(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
