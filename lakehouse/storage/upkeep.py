@@ -39,8 +39,8 @@ _DATA_FILE = re.compile(r"[^/]+\.parquet[^/]*|deletion_vector_[^/]+\.bin")
 #: Parts are joined where they have so many bytes on average: smaller ones would leave row groups that cost readers more
 #: than their rows, and cost little to write again.
 _JOIN_PART_BYTES = 1 << 20
-#: They are held in memory for it.
-_JOIN_BYTES = 256 << 20
+#: They are held in memory for it, twice; what is more is streamed or sorted within the memory limit.
+_JOIN_BYTES = 64 << 20
 #: A file, for a data file with a vector: the log knows a data file by both, and one file holds many vectors.
 _Known = tuple[str, str, str]
 
@@ -64,7 +64,8 @@ def combine(snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] 
         ConservationError: the file has not as many rows as those it is made of; nothing was committed.
     """
     table, files = snapshot.table, _in_this_order(snapshot, paths)
-    staged = _join(snapshot, files, sort_by) or _write_one(snapshot, paths, sort_by)
+    one_file = _join(snapshot, files, sort_by)
+    staged = one_file or _write_one(snapshot, paths, sort_by)
     expected = int(files["num_records"].sum() or 0)
     if staged.num_records != expected:
         _drop(table, staged)
@@ -78,7 +79,7 @@ def combine(snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] 
         "action": "compact",
         "files": len(paths),
         "rows": expected,
-        "sorted_by": list(sort_by),
+        "sorted_by": [] if one_file else list(sort_by),
     }
     try:
         snapshot.commit(add=[staged], remove=paths, metadata=metadata, data_change=False)

@@ -20,7 +20,8 @@ from lakehouse.storage.log import commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
 
 _KEPT = 1024
-#: What writers must keep to is: append only where the table says so, which is nothing to look at. Later versions ask for more.
+#: Up to here a writer that adds files has nothing to look at; later versions of the protocol ask for more (change data, generated
+#: columns, column mapping).
 _PLAIN_WRITER = 2
 _PLAIN_FEATURES = frozenset({"appendOnly", "invariants", FEATURE})
 _Answer = TypeVar("_Answer")
