@@ -129,8 +129,10 @@ def _merge_slice(
     if silver.mode == "upsert":
         if silver.sequence_by:
             wanted = [name for name in schema if name not in LINEAGE_SCHEMA]
-            known = _known_rows(snapshot, changes, key, silver.sequence_by, wanted, spool)
-            known = existing(wanted) if known is None else known
+            if snapshot is None:
+                known = existing(wanted)
+            else:
+                known = _known_rows(snapshot, changes, key, silver.sequence_by, wanted, spool)
         else:
             # Without a sequence the arrival decides, and a replayed row arrived before some that the table has.
             known = with_file_order(existing(list(schema)).lazy(), order).collect()
@@ -165,23 +167,23 @@ def _places(
 
 
 def _known_rows(
-    snapshot: Snapshot | None,
+    snapshot: Snapshot,
     changes: pl.DataFrame,
     key: Sequence[str],
     sequence_by: Sequence[str],
     columns: Sequence[str],
     spool: Spool,
-) -> pl.DataFrame | None:
-    """The table's rows of the changes' keys without reading the table; None where that is not possible, or costs no less.
+) -> pl.DataFrame:
+    """The table's rows of the changes' keys: key, sequence and place, from the index where it has them.
 
     A change with another sequence than the table's row wins or loses by that alone. Only where they are equal does the
     rest of the row decide: it is read for those keys, and null for the others.
     """
-    if snapshot is None or not KeyIndex.fits(snapshot.schema(), sequence_by):
-        return None
-    found = _places(snapshot, changes, key, sequence_by[0], spool)
+    found = None
+    if KeyIndex.fits(snapshot.schema(), sequence_by):
+        found = _places(snapshot, changes, key, sequence_by[0], spool)
     if found is None:
-        return None
+        found = existing_rows(snapshot, changes, key, sequence_by)
     order = [*dict.fromkeys([*key, *sequence_by])]
     tied = changes.select(order).join(found, on=order, how="semi", nulls_equal=True)
     # Without ties this reads nothing, and has the columns and types that the others are filled up to.
