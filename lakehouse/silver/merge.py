@@ -173,9 +173,11 @@ def _judged(
     late = doubtful["__late"]
     if sequence_by:
         # Texts of the rows that differ alone are made: of all rows they took a sixth of the stage (measured).
-        late = both.select(
-            pl.when(~is_same).then(_content_text(content) < _content_text(content, "__old_"))
-        ).to_series().fill_null(False)
+        late = (
+            both.select(pl.when(~is_same).then(_content_text(content) < _content_text(content, "__old_")))
+            .to_series()
+            .fill_null(False)
+        )
     settled = doubtful.with_columns(__same=is_same, __late=late & ~is_same)
     return pl.concat([judged.filter(~tied), settled])
 
