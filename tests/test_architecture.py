@@ -163,6 +163,7 @@ def _import_blocked(folder: Path, *modules: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 def test_importing_every_module_touches_neither_network_nor_disk(tmp_path: Path) -> None:
     skipped = ("lakehouse.cli.__main__", "lakehouse.definitions")
     done = _import_blocked(tmp_path, *(module for module, _ in _modules() if module not in skipped))

@@ -14,6 +14,8 @@ import pytest
 from benchmarks import harness
 from benchmarks.harness import Contestant
 
+pytestmark = pytest.mark.slow
+
 HERE = "tests.benchmarks.test_harness:"
 
 

@@ -13,6 +13,8 @@ from lakehouse.demo.landing import land_before
 from lakehouse.settings import PROJECT_DIR, Settings
 from tests.conftest import run_cli
 
+pytestmark = pytest.mark.slow
+
 DAYS = ("--from", "2013-01-01", "--to", "2013-01-01")
 
 

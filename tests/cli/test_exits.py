@@ -14,6 +14,8 @@ from lakehouse.cli.app import app
 from lakehouse.cli.exits import FAILED, NOTHING, OK, TRANSIENT, USAGE, exit_code
 from tests.conftest import run_cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("error", "code"),

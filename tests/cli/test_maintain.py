@@ -13,6 +13,8 @@ import pytest
 from lakehouse.storage import Lake
 from tests.conftest import run_cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import run_cli
 from tests.quarantine.bench import Bench
 
+pytestmark = pytest.mark.slow
+
 DECLARATION = """
 type: lakehouse.defs.component.PipelineComponent
 attributes:

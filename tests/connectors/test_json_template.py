@@ -75,6 +75,7 @@ def test_numbers_that_programs_write_in_full_need_no_care(tmp_path: Path, number
     assert json_lines.judge(file) == ("id", "name", "tags", "at")
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,22})?([eE][+-]?[0-9]{1,3})?", fullmatch=True) | st.floats(allow_nan=False, allow_infinity=False).map(repr))  # fmt: skip
 def test_a_number_is_exact_or_read_with_care(tmp_path_factory: pytest.TempPathFactory, number: str) -> None:
@@ -95,6 +96,7 @@ def test_a_file_whose_lines_all_differ_is_parsed(tmp_path: Path) -> None:
     assert set(json_lines.judge(_file(tmp_path, *lines)) or ()) == {f"k{number}" for number in range(12)}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.dictionaries(st.sampled_from(["a", "b", "c", "ä"]) | TEXTS, NESTED, max_size=4), max_size=6),

@@ -55,6 +55,7 @@ def hash_of(source: str, folder: Path) -> str:
     return compile_contract(module.Things).hash
 
 
+@pytest.mark.slow
 def test_the_hash_is_the_same_in_every_process(tmp_path: Path) -> None:
     path = tmp_path / "things.py"
     path.write_text(BASE + PRINT_HASH)

@@ -17,6 +17,8 @@ from lakehouse.contracts.weather import Weather
 from lakehouse.demo.source import read_table
 from lakehouse.silver.transforms import flights, weather
 
+pytestmark = pytest.mark.slow
+
 ALL = [Airlines, Airports, Flights, Planes, Weather]
 
 FLIGHT = {

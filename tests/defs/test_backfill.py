@@ -24,6 +24,8 @@ from lakehouse.settings import Settings
 from lakehouse.silver import Period
 from lakehouse.storage import Lake
 
+pytestmark = pytest.mark.slow
+
 FIRST_DAY = Period.parse("2013-01-01", "2013-01-01")
 
 

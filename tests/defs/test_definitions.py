@@ -27,6 +27,7 @@ def spec(graph: dg.AssetGraph, *key: str) -> dg.AssetSpec:
     return graph.get(dg.AssetKey(key)).to_asset_spec()
 
 
+@pytest.mark.slow
 def test_importing_the_definitions_reads_no_environment_and_opens_no_socket(tmp_path: Path) -> None:
     program = f"""
 import sys, os, socket, builtins

@@ -23,6 +23,8 @@ from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import PROJECT_DIR, Settings
 from lakehouse.storage import Lake
 
+pytestmark = pytest.mark.slow
+
 AIRPORTS_HEADER = "faa,name,lat,lon,alt,tz,dst,tzone"
 
 

@@ -15,6 +15,8 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from lakehouse.defs.instance import ensure_home, open_instance
 from lakehouse.settings import PROJECT_DIR, Settings, load_settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

@@ -19,6 +19,8 @@ from lakehouse.ops import failures
 from lakehouse.settings import Settings, load_settings
 from lakehouse.storage import Lake, Table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

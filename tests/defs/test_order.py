@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from lakehouse.defs import order
 from lakehouse.defs.execute import run_pipelines
 from lakehouse.gold.dbt_run import load_project, silver_read
@@ -12,6 +14,8 @@ from lakehouse.gold.restore_points import current_point
 from lakehouse.settings import PROJECT_DIR, Settings
 from lakehouse.storage import Lake
 from tests.defs.conftest import settings_for
+
+pytestmark = pytest.mark.slow
 
 
 def test_without_a_parsed_project_the_order_is_that_of_names(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ import pytest
 
 from tests.e2e.published_data import Flight, hour_key, published, published_flights
 
+pytestmark = pytest.mark.slow
+
 NEW_YORK = ZoneInfo("America/New_York")
 # The airports' file lacks these four; St. Thomas and Puerto Rico keep Atlantic standard time all year.
 ISLANDS = {"BQN", "PSE", "SJU", "STT"}

@@ -80,6 +80,7 @@ def test_an_error_says_whether_it_will_pass(error: Exception, kind: type[Excepti
     assert type(translate(error, "read x")) is kind
 
 
+@pytest.mark.slow
 def test_a_listing_that_breaks_off_goes_on_where_it_was(store: Store) -> None:
     objects = Objects(store.root("listing"), store.options)
     for number in range(40):

@@ -15,6 +15,8 @@ from lakehouse.gold.build import ensure_manifest
 from lakehouse.gold.results import ModelResult, TestResult
 from tests.gold.conftest import Workshop, order
 
+pytestmark = pytest.mark.slow
+
 DAILY = "select day, sum(amount)::bigint as total from {{ ref('stg_orders') }} group by day"
 DAILY_YML = """
 models:

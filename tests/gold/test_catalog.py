@@ -18,6 +18,8 @@ from lakehouse.gold import catalog
 from lakehouse.gold.query import connect_read_only, query
 from tests.gold.conftest import Workshop, order
 
+pytestmark = pytest.mark.slow
+
 #: Folder with other releases, one a subfolder: <folder>/<version>/duckdb. ``make setup`` fills it.
 OTHER_RELEASES = Path(__file__).parents[2] / ".make" / "other-duckdb"
 RELEASES = ("1.1.3", "1.4.4")

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from lakehouse.gold.query import connect_read_only
 from lakehouse.ops.maintenance import maintain
 from tests.gold.conftest import Workshop
+
+pytestmark = pytest.mark.slow
 
 SINCE = "{% if is_incremental() %} where _batch_id > (select max(_batch_id) from {{ this }}) {% endif %}"
 MODELS = {

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 from lakehouse.gold.publish import current_point
 from lakehouse.gold.query import query
 from lakehouse.settings import load_settings
 from lakehouse.storage import Lake
 from tests.gold.conftest import Workshop, order
 from tests.servers import Store
+
+pytestmark = pytest.mark.slow
 
 
 def test_gold_is_built_published_and_queried_on_an_object_store(

@@ -15,6 +15,8 @@ from lakehouse.gold.publish import current_point, heal, list_ids
 from lakehouse.gold.query import query
 from tests.gold.conftest import Workshop, order
 
+pytestmark = pytest.mark.slow
+
 DAILY = "select day, sum(amount)::bigint as total from {{ ref('stg_orders') }} group by day"
 UNIQUE_DAY = "models: [{name: orders, columns: [{name: day, data_tests: [unique]}]}]"
 

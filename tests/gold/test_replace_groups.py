@@ -13,6 +13,8 @@ from lakehouse import names
 from lakehouse.errors import GoldBuildError
 from tests.gold.conftest import Workshop, order
 
+pytestmark = pytest.mark.slow
+
 DAILY = """
 {{ config(strategy='replace_groups', group_key=['day'], touched_by={'silver/orders': ['day']}) }}
 select day, count(*) as orders, sum(amount)::bigint as amount, max(order_id) as newest

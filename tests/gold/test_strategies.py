@@ -6,6 +6,8 @@ import pytest
 
 from tests.gold.conftest import Workshop, order
 
+pytestmark = pytest.mark.slow
+
 ALL_ORDERS = "select order_id, day, amount from {{ ref('stg_orders') }}"
 NEW_ORDERS = """
 select order_id, day, amount, _batch_id from {{ ref('stg_orders') }}

@@ -288,6 +288,7 @@ def test_giving_back_survives_a_crash_right_after_the_commit(
     assert inbox.rows("name") == [("ann",), ("bob",), ("x",), ("y",)]
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_are_workable(tmp_path: Path) -> None:
     header = ",".join(f"c{n}" for n in range(10_000))
     body = [",".join(str(n * m) for n in range(10_000 - (m == 20))) for m in range(40)]

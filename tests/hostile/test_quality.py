@@ -8,6 +8,8 @@ from benchmarks.corruptions import KINDS
 from benchmarks.quality import run
 from benchmarks.spoilt_files import FILE_KINDS
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_catalogue_has_at_least_forty_kinds_and_no_name_twice() -> None:
     for table in ("flights", "weather"):

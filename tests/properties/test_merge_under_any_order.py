@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ from lakehouse.silver.merge import (
     versions_concerned,
 )
 from lakehouse.silver.prepare import FILE, FILE_ORDER, POSITION, SEQUENCE
+
+pytestmark = pytest.mark.slow
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 KEY = ["id"]

@@ -9,11 +9,14 @@ from typing import Any
 
 import pandera.polars as pa
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.contracts import CompiledContract, Contract, TimestampUtc, compile_contract
 from lakehouse.contracts.rules import ByPandera, Expression
+
+pytestmark = pytest.mark.slow
 
 NAN = float("nan")
 

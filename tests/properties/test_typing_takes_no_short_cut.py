@@ -11,6 +11,8 @@ from lakehouse.contracts.casting import conversion
 from lakehouse.contracts.columns import ColumnSpec
 from lakehouse.contracts.typed import type_columns
 
+pytestmark = pytest.mark.slow
+
 _SPACES = ["", " ", "  ", "\t", "\n", "\u00a0", "\u2003", "\u0085", "\x00"]
 _CORES = [
     "", "7", "-999", "007", "3.0", "3.7", "1e3", "1e400", "NaN", "-inf", "true", "F", "no", "NA", "N", "null",

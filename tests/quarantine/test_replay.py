@@ -18,6 +18,8 @@ from lakehouse.settings import PROJECT_DIR
 from lakehouse.silver.shape import fit_schema
 from tests.quarantine.bench import Bench
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:

@@ -15,6 +15,8 @@ from lakehouse.silver import Period
 from lakehouse.silver import backfill as backfill_of
 from tests.silver.sales import ROWS_A, Bench, filled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:

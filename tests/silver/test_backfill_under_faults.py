@@ -15,6 +15,8 @@ from lakehouse.errors import CommitConflict
 from lakehouse.settings import PROJECT_DIR
 from tests.silver.sales import Bench, filled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:

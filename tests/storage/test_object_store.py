@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from lakehouse.doctor import examine
 from lakehouse.errors import CommitConflict, StorageError
@@ -15,6 +16,8 @@ from lakehouse.storage import Lake, Objects, Table
 from lakehouse.storage.probe import broken_promises
 from tests.conftest import run_cli
 from tests.servers import Store
+
+pytestmark = pytest.mark.slow
 
 FRAME = pl.DataFrame({"id": [1, 2, 3]})
 
