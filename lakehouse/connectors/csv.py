@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,13 @@ def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care:
             continue
         if columns is None:  # an empty file holds no row, and no error either
             continue
-        if file.name in care.careful or text.has_marks or text.problem or is_odd:
+        if (
+            file.name in care.careful
+            or text.has_marks
+            or text.problem
+            or is_odd
+            or goes_on_behind_quotes(text, options)
+        ):
             salvaged = salvage_csv(text, options, columns, spool)
             frames.append(_scan_clean(salvaged.clean, text, options, columns))
             rejects.append(salvaged.rejects)
@@ -142,6 +149,46 @@ def has_short_lines(file: LocalFile, options: CsvOptions, width: int, records: i
         found += int(between[inside::2].sum())
         inside ^= len(quotes) % 2 == 1
     return found != (records + int(options.header)) * (width - 1)
+
+
+def goes_on_behind_quotes(file: LocalFile, options: CsvOptions) -> bool:
+    """True when some line has a quoted field that goes on behind its closing quote, like ``"a"b"c"``.
+
+    The fast reader takes such quotes away without a word. Quotes are paired at the speed of a memory scan; only where a pair
+    is not followed by the field's end (an inch mark has the same effect) are the lines matched, which takes ten times as long.
+    """
+    if options.quote is None:
+        return False
+    import numpy
+
+    quote = options.quote.encode()
+    ends = numpy.frombuffer(f"{options.delimiter}{options.quote}\r\n".encode(), numpy.uint8)
+    inside = False
+    for _, piece in LineReader(file, chunk_bytes=1 << 20).pieces():
+        if quote not in piece:
+            continue
+        octets = numpy.frombuffer(piece + b"\n", numpy.uint8)
+        quotes = numpy.flatnonzero(octets == ord(options.quote))
+        if not numpy.isin(octets[quotes[int(not inside) :: 2] + 1], ends).all():
+            return _has_line(file, _goes_on(options))
+        inside ^= len(quotes) % 2 == 1
+    return False
+
+
+def _goes_on(options: CsvOptions) -> str:
+    """A regular expression: fields as they should be, then a quoted one with more behind it. A line that begins within a
+    field of several lines may match, too: its file is read with care for nothing."""
+    quote, delimiter = re.escape(options.quote or ""), re.escape(options.delimiter)
+    quoted = f"{quote}(?:[^{quote}]|{quote}{quote})*{quote}"
+    return f"^(?:(?:{quoted}|(?:[^{quote}{delimiter}][^{delimiter}]*)?){delimiter})*{quoted}[^{quote}{delimiter}\r]"
+
+
+def _has_line(file: LocalFile, pattern: str) -> bool:
+    lines = pl.scan_lines(file.path, name="line", glob=False).filter(pl.col("line").str.contains(pattern))
+    try:
+        return not lines.head(1).collect(engine="streaming").is_empty()
+    except pl.exceptions.PolarsError:
+        return True  # no text: the fast reader would stop there, too
 
 
 def _groups(files: Iterable[LocalFile]) -> Iterable[list[LocalFile]]:
