@@ -21,6 +21,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from lakehouse.settings import load_settings  # noqa: E402
+
+load_settings().keep_freed_memory()  # as the command does, before anything imports Polars
 from benchmarks import harness  # noqa: E402
 
 
@@ -160,8 +163,6 @@ def _maintenance(folder: Path) -> _Serve:
 
 
 def _settings(folder: Path) -> Any:
-    from lakehouse.settings import load_settings
-
     return load_settings(
         root=str(folder / "lake"), pipelines_dir=str(folder / "pipelines"), dbt_project=str(folder / "dbt"),
         restore_points_days=_KEPT / timedelta(days=1),

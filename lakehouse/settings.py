@@ -185,6 +185,11 @@ class Settings(BaseSettings):
         share = max(self.memory_limit_bytes // max(workers, 1), 64 << 20)
         return self.model_copy(update={"memory_limit": f"{share}B"})
 
+    def keep_freed_memory(self) -> None:
+        """See ``machine.keep_freed_memory``. Left alone where somebody has said how much memory a run may use."""
+        if not self.memory_limit:
+            machine.keep_freed_memory()
+
     @property
     def catalog_path(self) -> Path:
         """The analysts' database."""

@@ -66,3 +66,18 @@ def test_half_a_core_is_one_and_one_and_a_half_are_two(groups: Path, monkeypatch
     _say(groups / "cpu" / "job", "cpu.cfs_quota_us", "50000\n")
     _say(groups / "cpu" / "job", "cpu.cfs_period_us", "100000\n")
     assert machine.cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("gib", "limit", "set_already", "kept"),
+    [(24, "", "", True), (4, "", "", False), (24, "2GiB", "", False), (24, "", "dirty_decay_ms:7", False)],
+)
+def test_freed_memory_is_kept_where_it_is_plenty_and_nobody_has_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch, gib: int, limit: str, set_already: str, kept: bool
+) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: gib << 30)
+    monkeypatch.setenv("_RJEM_MALLOC_CONF", set_already)
+    if not set_already:
+        monkeypatch.delenv("_RJEM_MALLOC_CONF")
+    load_settings(memory_limit=limit).keep_freed_memory()
+    assert ("20000" in os.environ.get("_RJEM_MALLOC_CONF", "")) is kept

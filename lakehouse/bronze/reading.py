@@ -6,6 +6,7 @@ read with care; what even that cannot read is refused whole. Nothing here depend
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,8 @@ def _files_with_short_lines(table: Table, extract: Extract, staged: Sequence[Sta
     )
     there = {name.lower(): name for name in rows.collect_schema()}
     wanted = {doubt.column: there.get(doubt.column.lower()) for doubt in extract.doubts}
+    if all(name is not None and _has_no_empty_text(name, staged) for name in wanted.values()):
+        return []
     counted = (
         rows.group_by(names.SOURCE_FILE)
         .agg(
@@ -112,3 +115,9 @@ def _files_with_short_lines(table: Table, extract: Extract, staged: Sequence[Sta
         if row is not None and row[f"empty {doubt.column}"] and doubt.is_short(row["records"]):
             short.append(doubt.path)
     return short
+
+
+def _has_no_empty_text(column: str, staged: Sequence[StagedFile]) -> bool:
+    """True when the files' statistics say so: nothing is less than an empty text."""
+    least = [json.loads(file.stats_json)["minValues"].get(column) for file in staged]
+    return all(isinstance(text, str) and text > "" for text in least)

@@ -37,6 +37,7 @@ def run(
     from lakehouse.settings import load_settings
 
     settings = load_settings()
+    settings.keep_freed_memory()
     measured = _profile() if profile else None
     outcome = execute(settings, select, quiet=as_json, profile=measured)
     if as_json:

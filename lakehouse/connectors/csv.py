@@ -22,7 +22,7 @@ from lakehouse import names
 from lakehouse.connectors.base import FAST, Care, Doubt, Extract, KeptFile
 from lakehouse.connectors.columns import clean_names
 from lakehouse.connectors.encoding import MARK, as_utf8, decode
-from lakehouse.connectors.local import LineReader, LocalFile
+from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.rejects import empty, first_line, keep, reject_file
 from lakehouse.connectors.salvage import salvage_csv
 from lakehouse.errors import SourceError
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Files of one scan get their row numbers from one window; its memory is bounded by this many bytes of input.
 GROUP_BYTES = 64 << 20
+#: What is looked at octet by octet is read in pieces that stay in the processor's cache.
+_CACHED_BYTES = 1 << 20
 HEADER_BYTES = 1 << 20
 _EMPTY = {names.SOURCE_FILE: pl.String(), names.SOURCE_ROW: pl.Int64()}
 
@@ -137,7 +139,7 @@ def has_short_lines(file: LocalFile, options: CsvOptions, width: int, records: i
 
     delimiter, quote = ord(options.delimiter), ord(options.quote) if options.quote else None
     found, inside = 0, False
-    for _, piece in LineReader(file, chunk_bytes=1 << 20).pieces():  # that much stays in the cache
+    for piece in file.chunks([], _CACHED_BYTES):
         octets = numpy.frombuffer(piece, numpy.uint8)
         quotes = numpy.flatnonzero(octets == quote) if quote is not None else octets[:0]
         if not len(quotes):
@@ -161,17 +163,25 @@ def goes_on_behind_quotes(file: LocalFile, options: CsvOptions) -> bool:
         return False
     import numpy
 
-    quote = options.quote.encode()
-    ends = numpy.frombuffer(f"{options.delimiter}{options.quote}\r\n".encode(), numpy.uint8)
-    inside = False
-    for _, piece in LineReader(file, chunk_bytes=1 << 20).pieces():
+    quote, closed = options.quote.encode(), f"{options.delimiter}{options.quote}\r\n".encode()
+    is_end = numpy.zeros(256, bool)
+    is_end[list(closed)] = True
+    inside = was_closed = (
+        False  # was_closed: the last byte closed a pair, and what follows it is not known yet
+    )
+    for piece in file.chunks([], _CACHED_BYTES):
+        if was_closed and piece[0] not in closed:
+            return _has_line(file, _goes_on(options))
+        was_closed = False
         if quote not in piece:
             continue
-        octets = numpy.frombuffer(piece + b"\n", numpy.uint8)
+        octets = numpy.frombuffer(piece, numpy.uint8)
         quotes = numpy.flatnonzero(octets == ord(options.quote))
-        if not numpy.isin(octets[quotes[int(not inside) :: 2] + 1], ends).all():
-            return _has_line(file, _goes_on(options))
+        closing = quotes[int(not inside) :: 2]
         inside ^= len(quotes) % 2 == 1
+        was_closed = bool(len(closing)) and int(closing[-1]) == len(piece) - 1
+        if not is_end[octets[closing[: len(closing) - was_closed] + 1]].all():
+            return _has_line(file, _goes_on(options))
     return False
 
 

@@ -84,6 +84,10 @@ class Table:
             known = RECENT.get(self.objects) if version is None else RECENT.at(self.objects, version)
             if known is not None:
                 return Snapshot(self, known)
+            earlier = RECENT.outdated(self.objects) if version is None else None
+            if earlier is not None and (newest := earlier.caught_up()) is not None:
+                RECENT.put(self.objects, newest)
+                return Snapshot(self, newest)
             if not self.objects.is_remote and not Path(self.uri, "_delta_log").is_dir():
                 raise TableNotFound(f"{self.label} does not exist yet", hint="lakehouse run")
             try:
@@ -100,7 +104,6 @@ class Table:
                 if version is not None and "version" in str(error).lower():
                     raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
                 raise
-        earlier = RECENT.outdated(self.objects) if version is None else None
         opened = Version(handle, self.objects, self._open, earlier)
         if version is None:
             RECENT.put(self.objects, opened)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
 import polars as pl
 
 from lakehouse.storage.deletion import FEATURE, Vector
-from lakehouse.storage.log import commit_file, feature_entries, vectors_at
+from lakehouse.storage.log import actions, commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
 
 _KEPT = 1024
@@ -24,6 +23,8 @@ _KEPT = 1024
 #: columns, column mapping).
 _PLAIN_WRITER = 2
 _PLAIN_FEATURES = frozenset({"appendOnly", "invariants", FEATURE})
+#: More commits than these are not read one by one.
+_FEW_COMMITS = 32
 _Answer = TypeVar("_Answer")
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -36,6 +37,7 @@ class Version:
             clean-up may have folded into a checkpoint since.
         earlier: a version before this one of the same table, so that not all of the log is read again.
         number: of the version, where there is no handle yet; it is opened when something is asked.
+        behind: a handle of an earlier version that nobody needs. To bring it up to this one takes a third of opening it.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class Version:
         reopen: Callable[[int], Any],
         earlier: Version | None = None,
         number: int | None = None,
+        behind: Any = None,
     ) -> None:
-        self._handle = handle
+        self._handle, self._behind = handle, behind
         self._lock = threading.Lock()
         self.number: int = handle.version() if number is None else number
         self._objects = objects
@@ -57,6 +60,8 @@ class Version:
     def _ask(self, question: Callable[[Any], _Answer]) -> _Answer:
         with self._lock:
             try:
+                if self._handle is None and self._behind is not None:
+                    self._catch_up()
                 if self._handle is not None:
                     return question(self._handle)
             except Exception:  # noqa: BLE001  whatever the library makes of a missing file; a second failure is raised
@@ -64,34 +69,54 @@ class Version:
             self._handle = self._reopen(self.number)
             return question(self._handle)
 
+    def _catch_up(self) -> None:
+        behind, self._behind = self._behind, None
+        behind.update_incremental()
+        if behind.version() == self.number:  # somebody may have committed since
+            self._handle = behind
+
     def followed_by(
         self, number: int, txns: Mapping[str, int], *, is_next: bool, same_protocol: bool
     ) -> Version:
-        """The version that a commit of this process has made after this one.
+        """A version after this one, made by commits that are known.
 
-        The handle goes on to it: to read one commit more takes a third of opening the table. Who asks this version for
-        what it has not told yet makes it open another.
+        The handle goes on to it. Who asks this version for what it has not told yet makes it open another.
 
         Args:
-            txns: transactions of the commit.
-            is_next: nobody else's commit lies between; what is known of this version holds on.
-            same_protocol: neither schema nor protocol were changed.
+            txns: transactions of those commits.
+            is_next: all commits between are known, and none changed the schema; what is known of this version holds on.
+            same_protocol: none changed the protocol either.
         """
-        handle = None
+        behind = None
         if is_next:
             with self._lock:
-                handle, self._handle = self._handle, None
-        if handle is not None:
-            with suppress(Exception):  # the commit stands; the table is opened when something is asked
-                handle.update_incremental()
-            if handle.version() != number:
-                handle = None
-        following = Version(handle, self._objects, self._reopen, self, number)
+                behind = self._behind if self._handle is None else self._handle
+                self._handle = self._behind = None
+        following = Version(None, self._objects, self._reopen, self, number, behind)
         if is_next:
             following._txns = {**self._txns, **txns}
             inherited = ["schema", "description", *(["has_vectors", "is_plain"] if same_protocol else [])]
             following.__dict__.update({n: self.__dict__[n] for n in inherited if n in self.__dict__})
         return following
+
+    def caught_up(self) -> Version | None:
+        """The newest version, by the commits that others have made after this one; None where it must be opened.
+
+        To read some commits costs a tenth of opening the table: maintenance in another process writes to every one.
+        """
+        txns: dict[str, int] = {}
+        for number in range(self.number + 1, self.number + _FEW_COMMITS):
+            raw = self._objects.read(commit_file(number))
+            if raw is None:
+                return self.followed_by(number - 1, txns, is_next=True, same_protocol=True)
+            try:
+                found = actions(raw)
+                txns |= {a["txn"]["appId"]: a["txn"]["version"] for a in found if "txn" in a}
+            except (ValueError, KeyError):
+                return None  # torn: the library says what is wrong with it
+            if any("metaData" in action or "protocol" in action for action in found):
+                return None
+        return None
 
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
