@@ -47,10 +47,13 @@ class Worker:
     """A process that does one thing when told. ``start`` returns at once, ``wait`` has the answer."""
 
     def __init__(self, what: str, folder: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment.pop(
+            "_RJEM_MALLOC_CONF", None
+        )  # what Polars noted there for the process that feeds this one
         self._process = subprocess.Popen(
             [sys.executable, __file__, what, str(folder)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 
     def start(self) -> None:
