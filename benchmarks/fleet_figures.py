@@ -14,7 +14,8 @@ from benchmarks.fleet_worker import Done
 
 @dataclass(frozen=True)
 class Tick:
-    """One tick of the saturated phase. ``wall_s`` ends with the maintenance that was started beside it, if any."""
+    """One tick of the saturated phase. Maintenance that began beside it works on beside the next ones; ``wall_s`` of the last
+    ends with both."""
 
     number: int
     landed_bytes: int

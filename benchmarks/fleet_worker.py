@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -67,6 +68,15 @@ class Worker:
         if not line:
             raise SystemExit(f"a worker ended with {self._process.wait()}")
         return Done(**json.loads(line))
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Its process gets no time meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         assert self._process.stdin

@@ -17,8 +17,8 @@ _PLENTY_BYTES = 8 << 30
 def keep_freed_memory() -> None:
     """Where memory is plenty, have Polars use freed memory again instead of giving it back at once.
 
-    Works before Polars is imported, and in child processes; what the environment says already stays. A tenth of a run's CPU
-    time goes into fresh pages otherwise (measured).
+    Works before Polars is imported, and in child processes; what the environment says already stays. Up to a tenth of
+    a run's CPU time goes into fresh pages otherwise (measured).
     """
     if memory_bytes() >= _PLENTY_BYTES:
         os.environ.setdefault("_RJEM_MALLOC_CONF", _KEEP)  # noqa: TID251  for the library, not read here

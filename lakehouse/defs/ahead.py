@@ -1,7 +1,7 @@
 """Bronze and silver of a run's pipelines, on worker threads, ahead of the steps that tell Dagster of them.
 
 Dagster runs the steps of a process one after the other, and each spends half its time in Python. Here the next
-pipelines are read and written meanwhile, one after the other per core, so that the cores stay busy. A step takes the
+pipelines are read and written meanwhile, on some threads, so that the cores stay busy. A step takes the
 outcome of its stage, or the error; what the stages do, and their order within a pipeline, is the same.
 """
 
@@ -49,7 +49,9 @@ class Ahead:
             (layer, job.source): Future() for job in self._jobs for layer in layers
         }
         self._untaken = set(self._futures)
-        workers = min(settings.thread_count, len(self._jobs))
+        # One more than cores: while one waits for the disk, or for Python, the others keep the cores busy.
+        more = 1 if settings.thread_count > 1 else 0
+        workers = min(settings.thread_count + more, len(self._jobs))
         self._settings = settings.shared_by(workers)
         for number in range(workers):
             threading.Thread(target=self._work, name=f"stages-{number}", daemon=True).start()
