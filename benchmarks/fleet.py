@@ -1,7 +1,7 @@
 """47 pipelines, everything on: how much input the whole lakehouse takes, whether it stays so, and how late gold is.
 
     python benchmarks/fleet.py --docs docs/performance.md         # 100 ticks, then five minutes at the mission's rate
-    python benchmarks/fleet.py --quick                            # 6 small ticks and 15 seconds, about a minute
+    python benchmarks/fleet.py --quick                            # 4 small ticks and 8 seconds, under a minute
 
 Two phases on one lake. *Saturated*: every tick lands a file for each pipeline (upserts of recent and of any keys,
 histories, keyed and keyless appends; CSV, gzip, JSON lines, Parquet) and runs what is due; landing is not measured.
@@ -38,19 +38,19 @@ _PACKAGES = ("dagster", "polars", "deltalake", "duckdb", "dbt-duckdb")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = harness.options(__doc__)
-    parser.add_argument("--ticks", type=int, help="how many ticks (default 100; quick: 6)")
+    parser.add_argument("--ticks", type=int, help="how many ticks (default 100; quick: 4)")
     parser.add_argument("--tick-mb", type=float, help="input of one tick (default 1600; quick: 60)")
     parser.add_argument(
-        "--paced-seconds", type=float, help="how long at the mission's rate (default 300; quick: 15)"
+        "--paced-seconds", type=float, help="how long at the mission's rate (default 300; quick: 8)"
     )
     parser.add_argument(
         "--folder", type=Path, help="where the lake is made (default: the system's temporary folder)"
     )
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
-    count = chosen.ticks or (6 if chosen.quick else 100)
+    count = chosen.ticks or (4 if chosen.quick else 100)
     tick_bytes = 1e6 * (chosen.tick_mb or (60 if chosen.quick else 1600))
-    paced_s = chosen.paced_seconds if chosen.paced_seconds is not None else (15.0 if chosen.quick else 300.0)
+    paced_s = chosen.paced_seconds if chosen.paced_seconds is not None else (8.0 if chosen.quick else 300.0)
     with tempfile.TemporaryDirectory(prefix="fleet-", dir=chosen.folder) as name:
         fleet = _Fleet(Path(name))
         ticks = fleet.saturate(count, tick_bytes)
