@@ -78,7 +78,7 @@ class Run:
 class Contestant:
     """``function`` is ``package.module:name``; another ``python`` makes it run in another environment.
 
-    ``absent`` says why it cannot run here: it is then named, not measured.
+    ``absent`` says why it cannot run here: it is then named, not measured. ``once``: it takes minutes, so the first round is its only one.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Contestant:
     python: str = sys.executable
     absent: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    once: bool = False
 
 
 @dataclass
@@ -226,7 +227,7 @@ def compare(contestants: Sequence[Contestant], *, rounds: int, folder: Path) -> 
     results = [Result(contestant.name, absent=contestant.absent) for contestant in contestants]
     for number in range(rounds):
         for contestant, result in zip(contestants, results, strict=True):
-            if result.absent:
+            if result.absent or (contestant.once and number):
                 continue
             try:
                 measured = run(contestant, folder)
