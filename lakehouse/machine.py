@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
-#: How long Polars' allocator (jemalloc) keeps freed pages; its build gives them back after a second.
-_KEEP = "dirty_decay_ms:20000,muzzy_decay_ms:20000"
+#: How long Polars' allocator (jemalloc) keeps freed pages; its build gives them back within a second.
+_KEEP = "dirty_decay_ms:5000,muzzy_decay_ms:5000"
 #: Less memory than this is scarce: a process that keeps freed pages holds a fifth more at its peak.
 _PLENTY_BYTES = 8 << 30
 
@@ -17,8 +17,8 @@ _PLENTY_BYTES = 8 << 30
 def keep_freed_memory() -> None:
     """Where memory is plenty, have Polars use freed memory again instead of giving it back at once.
 
-    Works before Polars is imported, and in child processes; what the environment says already stays. Up to a tenth of
-    a run's CPU time goes into fresh pages otherwise (measured).
+    Works before Polars is imported, and in child processes; what the environment says already stays. Up to a sixth of
+    a run's CPU time goes into fresh pages otherwise (docs/settings.md has the figures).
     """
     if memory_bytes() >= _PLENTY_BYTES:
         os.environ.setdefault("_RJEM_MALLOC_CONF", _KEEP)  # noqa: TID251  for the library, not read here

@@ -80,4 +80,4 @@ def test_freed_memory_is_kept_where_it_is_plenty_and_nobody_has_said_otherwise(
     if not set_already:
         monkeypatch.delenv("_RJEM_MALLOC_CONF")
     load_settings(memory_limit=limit).keep_freed_memory()
-    assert ("20000" in os.environ.get("_RJEM_MALLOC_CONF", "")) is kept
+    assert ("dirty_decay_ms:5000" in os.environ.get("_RJEM_MALLOC_CONF", "")) is kept
