@@ -49,9 +49,8 @@ class Worker:
 
     def __init__(self, what: str, folder: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        environment.pop(
-            "_RJEM_MALLOC_CONF", None
-        )  # what Polars noted there for the process that feeds this one
+        # What Polars has noted there for the process that feeds this one.
+        environment.pop("_RJEM_MALLOC_CONF", None)
         self._process = subprocess.Popen(
             [sys.executable, __file__, what, str(folder)],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,

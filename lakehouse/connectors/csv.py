@@ -166,9 +166,8 @@ def goes_on_behind_quotes(file: LocalFile, options: CsvOptions) -> bool:
     quote, closed = options.quote.encode(), f"{options.delimiter}{options.quote}\r\n".encode()
     is_end = numpy.zeros(256, bool)
     is_end[list(closed)] = True
-    inside = was_closed = (
-        False  # was_closed: the last byte closed a pair, and what follows it is not known yet
-    )
+    inside = False
+    was_closed = False  # the last byte of the piece before closed a pair: what follows it was not known yet
     for piece in file.chunks([], _CACHED_BYTES):
         if was_closed and piece[0] not in closed:
             return _has_line(file, _goes_on(options))
