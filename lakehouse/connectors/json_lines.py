@@ -54,6 +54,8 @@ def judge(file: LocalFile) -> tuple[str, ...] | None:
     """
     if file.size_bytes == 0:
         return ()
+    if file.has_long_line():
+        return None  # both fast readers would hold it, several times over
     try:
         matched = match(file)
     except (pl.exceptions.PolarsError, OSError):

@@ -12,7 +12,7 @@ CHUNK_BYTES = 32 << 20
 LINE_LIMIT_BYTES = 64 << 20
 _KEPT_OF_LONG_LINE = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_STEP_BYTES = 1 << 16
+_STEP_BYTES = 1 << 16
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -53,6 +53,24 @@ class LocalFile:
                 return collected[:size_bytes], None
         return collected, problems[0] if problems else None
 
+    def has_long_line(self, limit_bytes: int = LINE_LIMIT_BYTES) -> bool:
+        """Whether a line is surely longer than the limit (every line of twice its size is). Not known if compressed.
+
+        Such a line covers a whole stretch of the limit's length from a multiple of it, so each stretch is read only up
+        to its first line end: next to nothing, and no line is ever held.
+        """
+        if self.size_bytes <= limit_bytes or self.compression() is not None:
+            return False
+        with open(self.path, "rb") as reader:
+            for start in range(0, self.size_bytes - limit_bytes + 1, limit_bytes):
+                reader.seek(start)
+                left = limit_bytes
+                while left and b"\n" not in (step := reader.read(min(left, _STEP_BYTES))) and step:
+                    left -= len(step)
+                if not left:
+                    return True
+        return False
+
     def chunks(self, problems: list[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The content in pieces. A broken compressed stream ends it: ``problems`` then says where it broke."""
         kind = self.compression()
@@ -76,7 +94,7 @@ class LocalFile:
         with pa.input_stream(str(self.path), compression="zstd") as reader:
             while True:
                 try:
-                    part = bytes(reader.read(_ZSTD_STEP_BYTES))
+                    part = bytes(reader.read(_STEP_BYTES))
                 except (OSError, ValueError) as error:
                     problems.append(f"{error} after {position} decompressed bytes")
                     part = b""

@@ -224,3 +224,22 @@ def test_a_glob_is_split_at_its_first_wildcard() -> None:
     assert split_glob("/data/in/2024-*/x.csv") == ("/data/in", "2024-*/x.csv")
     assert split_glob("s3://bucket/in/**/*.csv") == ("s3://bucket/in", "**/*.csv")
     assert split_glob("/data/one.csv") == ("/data", "one.csv")
+
+
+@pytest.mark.parametrize("place", range(0, 400_000, 41_000))
+def test_a_line_of_twice_the_limit_is_found_wherever_it_lies_and_short_lines_never_are(
+    tmp_path: Path, place: int
+) -> None:
+    limit = 100_000
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x" * 9 + b"\n" + (b"y" * 99_999 + b"\n") * 8)
+    assert not local(path).has_long_line(limit)
+    path.write_bytes((b"x" * 9 + b"\n") * (place // 10) + b"y" * (2 * limit) + b"\n" + b"z\n" * 70_000)
+    assert local(path).has_long_line(limit)
+    assert not local(path).has_long_line(path.stat().st_size)
+
+
+def test_long_lines_of_a_compressed_file_are_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"y" * 300_000, compresslevel=0))
+    assert not local(path).has_long_line(100_000)

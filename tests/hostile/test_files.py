@@ -333,7 +333,10 @@ def test_a_line_of_200_mb_neither_stops_nor_swells_the_process(tmp_path: Path, k
     assert done.returncode == 0, done.stderr[-2000:]
     accepted, rejected, peak_mb = map(int, done.stdout.split())
     assert (accepted, rejected) == (landed, refused)
-    assert peak_mb < 1600
+    limit_mb = (
+        800 if kind == "json" else 1600
+    )  # one value of 200 MB may land in a CSV; such a JSON line is not read
+    assert peak_mb < limit_mb
     assert time.monotonic() - started < 120
 
 
