@@ -67,7 +67,7 @@ class FileConnector:
         return sorted(found, key=lambda file: (file.modified_at_utc, file.path))
 
     def content_hash(self, file: SourceFile) -> str | None:
-        """BLAKE2b of a local file's bytes; a remote store's etag is its own content hash."""
+        """BLAKE3 of a local file's bytes; a remote store's etag is its own content hash."""
         if self._objects.is_remote:
             return file.fingerprint
         try:
