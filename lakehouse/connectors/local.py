@@ -54,10 +54,10 @@ class LocalFile:
         return collected, problems[0] if problems else None
 
     def has_long_line(self, limit_bytes: int = LINE_LIMIT_BYTES) -> bool:
-        """Whether a line is surely longer than the limit (every line of twice its size is). Not known if compressed.
+        """True for every file with a line of twice the limit, False where all are shorter than it. Not known if compressed.
 
-        Such a line covers a whole stretch of the limit's length from a multiple of it, so each stretch is read only up
-        to its first line end: next to nothing, and no line is ever held.
+        A line so long covers a whole stretch of the limit's length that begins at a multiple of it. So of each stretch only
+        what stands before its first line end is read: next to nothing, and no line is ever held.
         """
         if self.size_bytes <= limit_bytes or self.compression() is not None:
             return False

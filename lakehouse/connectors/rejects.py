@@ -32,6 +32,7 @@ def rejects_of(file: LocalFile, rows: Iterable[Reject]) -> pl.DataFrame:
 def file_hash(path: Path) -> str:
     """BLAKE3 of a file's bytes, 32 hexadecimal digits. Raises ``OSError``."""
     with open(path, "rb") as reader:
+        # Read, not mapped: a source may cut its file meanwhile. The types know hashlib's own digests alone.
         return hashlib.file_digest(reader, blake3).hexdigest(length=16)  # type: ignore[arg-type,call-arg]
 
 
