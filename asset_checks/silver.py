@@ -12,7 +12,7 @@ from lakehouse import names
 from lakehouse.errors import TableNotFound
 from lakehouse.pipelines import Pipeline
 from lakehouse.quarantine import Book, is_of_backfill
-from lakehouse.silver.merge import row_identity
+from lakehouse.silver.merge import has_distinct, row_identity
 from lakehouse.silver.refine import table_schema
 
 #: Of fewer rows than this a share says nothing: one bad row of the fifty of a quiet hour is no reason to stop.
@@ -249,6 +249,11 @@ def _key_unique(subject: Subject) -> Finding:
 
 def _repeated(rows: pl.LazyFrame, key: Sequence[str]) -> pl.DataFrame:
     """Keys that more than one row has, with how many (``len``)."""
+    if len(key) == 1:
+        keys = rows.select(key).collect(engine="streaming")
+        if has_distinct(keys.to_series()):
+            return keys.clear().with_columns(pl.lit(0, pl.UInt32).alias("len"))
+        rows = keys.lazy()
     return rows.group_by(key).len().filter(pl.col("len") > 1).collect(engine="streaming")
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from lakehouse import events, names
-from lakehouse.connectors import Batch, SourceFile, connector_for
+from lakehouse.connectors import Batch, Connector, SourceFile, connector_for
 from lakehouse.errors import CommitConflict, LakehouseError
 from lakehouse.ledger import Ledger, News, append, news_of, row_of
 from lakehouse.ledger_rows import RETURNED
@@ -108,11 +108,14 @@ class _Planning:
         connector = connector_for(source, self.settings)
         item, hashes = self.news[pipeline.name]
         contents = self.ledger.contents(pipeline.name) if item.files else {}
+        sizes = {size for known, size in contents if _is_earlier(known)}
         take = []
         for arrived in item.files:
             file = replace(arrived, content_hash=hashes[arrived].result())
             identity = (file.content_hash or "", file.size_bytes)
             first = contents.get(identity) if source.skips_same_content else None
+            if first is None and source.skips_same_content and file.size_bytes in sizes:
+                first = contents.get((connector.earlier_hash(file) or "", file.size_bytes))
             if first is not None and connector.has_records(file):
                 self._aside(pipeline, "duplicate", file, f"the same content as {first}")
                 continue
@@ -123,11 +126,7 @@ class _Planning:
         for arrived in item.changed:
             file = replace(arrived, content_hash=hashes[arrived].result())
             before = taken.get(file.path)
-            if (
-                before is not None
-                and file.content_hash is not None
-                and file.content_hash == before.content_hash
-            ):
+            if before is not None and _is_same(connector, before, file):
                 self._aside(pipeline, "unchanged", file, "")
             elif source.on_change == "append":
                 take.append(file)
@@ -164,6 +163,21 @@ class _Planning:
         if self.describe is not None:
             return self.describe(self.lake, self.settings, pipeline, before, file)
         return f"new content: {before.size_bytes} bytes before, {file.size_bytes} now"
+
+
+def _is_same(connector: Connector, before: SourceFile, now: SourceFile) -> bool:
+    """True when the content is known to be what it was."""
+    known = before.content_hash
+    if known is None or now.content_hash is None:
+        return False
+    if known == now.content_hash:
+        return True
+    return _is_earlier(known) and before.size_bytes == now.size_bytes and connector.earlier_hash(now) == known
+
+
+def _is_earlier(content_hash: str) -> bool:
+    """True for a hash from before hashes said how they were made."""
+    return ":" not in content_hash
 
 
 def accept(

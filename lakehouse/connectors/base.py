@@ -123,6 +123,10 @@ class Connector(Protocol):
         """Hash of the content, or None where the store cannot give one cheaply."""
         ...
 
+    def earlier_hash(self, file: SourceFile) -> str | None:
+        """What a ledger has for the same content that was hashed another way than today; None where there never was another."""
+        ...
+
     def has_records(self, file: SourceFile) -> bool:
         """False for an empty file or a bare header: such files are alike without being the same."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from lakehouse.connectors.csv import read_csv
 from lakehouse.connectors.json import read_json
 from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.parquet import read_parquet
-from lakehouse.connectors.rejects import file_hash
+from lakehouse.connectors.rejects import earlier_file_hash, file_hash
 from lakehouse.errors import SourceUnavailable, StorageError
 from lakehouse.storage.objects import ObjectInfo, Objects
 
@@ -70,8 +71,16 @@ class FileConnector:
         """BLAKE3 of a local file's bytes; a remote store's etag is its own content hash."""
         if self._objects.is_remote:
             return file.fingerprint
+        return f"blake3:{self._hashed(file, file_hash)}"
+
+    def earlier_hash(self, file: SourceFile) -> str | None:
+        """BLAKE2b of a local file's bytes, as ledgers have it of files that were taken before 2026-11-23."""
+        return None if self._objects.is_remote else self._hashed(file, earlier_file_hash)
+
+    @staticmethod
+    def _hashed(file: SourceFile, hashed: Callable[[Path], str]) -> str:
         try:
-            return file_hash(Path(file.path))
+            return hashed(Path(file.path))
         except OSError as error:
             raise SourceUnavailable(f"cannot read {file.path}: {error}") from error
 

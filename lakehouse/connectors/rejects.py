@@ -36,6 +36,12 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(reader, blake3).hexdigest(length=16)  # type: ignore[arg-type,call-arg]
 
 
+def earlier_file_hash(path: Path) -> str:
+    """BLAKE2b of a file's bytes, 32 hexadecimal digits: what stood for ``file_hash`` before BLAKE3. Raises ``OSError``."""
+    with open(path, "rb") as reader:
+        return hashlib.file_digest(reader, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def keep(file: LocalFile) -> KeptFile:
     """The order to copy the file's own bytes into quarantine, under their hash."""
     return KeptFile(file.source_path, file_hash(file.source_path))

@@ -117,10 +117,12 @@ class _Work:
         source = bronze_rows(self.bronze, range(self.first, self.last + 1))
         came = by_batch(source.select(names.BATCH_ID).collect(engine="streaming"))
         rows_in = came.total()
+        source = self.spool.hold(source, rows_in)
         prepared = self.spool.materialize(prepare(source, self.pipeline), rows_in)
         counts = self.contract.count(prepared)
         accepted, rejected = self.contract.split(prepared, counts)
         accepted, quarantined = self._quarantine(source, accepted, rejected)
+        del source  # merging needs the memory
         merged, written = merge_batch(
             self.pipeline,
             self.table,

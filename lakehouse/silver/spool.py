@@ -57,6 +57,10 @@ class Spool:
             self._rows_that_fit = max(int(self.memory_bytes * _SLICE_SHARE / row_bytes), 20_000)
         return self._rows_that_fit
 
+    def hold(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
+        """``frame`` read into memory when its ``rows`` fit, for who looks at it more than once; else as it is."""
+        return frame.collect(engine="streaming").lazy() if rows <= self.rows_that_fit else frame
+
     def materialize(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
         """``frame``, computed once: in memory when its ``rows`` fit the limit, else on disk.
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from lakehouse import planning
 from lakehouse.cli.app import app
+from lakehouse.connectors.files import FileConnector
 from lakehouse.pipelines import PipelineSpec
 from lakehouse.silver import refine
 from tests.hostile.bench import Inbox
@@ -46,6 +47,27 @@ def test_a_renamed_or_copied_file_is_recognised_and_told(inbox: Inbox) -> None:
     assert [event.kind for event in inbox.events()] == ["duplicate", "duplicate"]
     assert not inbox.ingest().committed
     assert len(inbox.events()) == 2
+
+
+def test_a_ledger_whose_hashes_were_made_another_way_knows_its_files(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(FileConnector, "content_hash", FileConnector.earlier_hash)
+        path = inbox.put("a.csv", ROWS)
+        changed = inbox.put("b.csv", "id,name\n7,gil\n")
+        inbox.ingest()
+    os.utime(path, (2_000_000_000, 2_000_000_000))
+    changed.write_text("id,name\n8,hal\n")  # of the same size
+    inbox.put("copy.csv", ROWS)
+    inbox.put("of the same size.csv", ROWS.replace("cid", "dan"))
+    assert inbox.ingest().accepted == 3
+    assert {Path(file.path).name: stage for file, stage, _ in inbox.ledger.newest("orders")} == {
+        "a.csv": "unchanged",
+        "b.csv": "held",
+        "copy.csv": "duplicate",
+        "of the same size.csv": "planned",
+    }
 
 
 def test_two_equal_files_that_arrive_together_land_once(inbox: Inbox) -> None:
