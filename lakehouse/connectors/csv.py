@@ -50,7 +50,7 @@ def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care:
         try:
             if file.name in care.refused:
                 raise SourceError(care.refused[file.name])
-            text = as_utf8(file, options.encoding, spool)
+            text = as_utf8(file, options.encoding, spool).unpacked(spool)
             columns, is_odd = _columns(text, options)
         except (SourceError, OSError, EOFError, UnicodeError, csv.Error) as error:
             kept.append(keep(file))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CHUNK_BYTES = 32 << 20
@@ -13,6 +14,10 @@ LINE_LIMIT_BYTES = 64 << 20
 _KEPT_OF_LONG_LINE = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _STEP_BYTES = 1 << 16
+#: A larger file is unpacked as it is read, each time: a small file may hold any number of bytes.
+UNPACKED_LIMIT_BYTES = 1 << 30
+#: What is unpacked at once stays in the processor's cache until it is written.
+_UNPACKED_STEP_BYTES = 1 << 18
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -85,6 +90,32 @@ class LocalFile:
         with open(self.path, "rb") as reader:
             while chunk := reader.read(chunk_bytes):
                 yield chunk
+
+    def unpacked(self, folder: Path, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> LocalFile:
+        """A copy without compression in ``folder``, for who reads the bytes more than once; itself where there is none, or
+        where the copy would be larger than the limit or does not fit the disk.
+        """
+        if self.compression() is None:
+            return self
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{uuid.uuid4().hex}.raw"
+        problems: list[str] = []
+        left = limit_bytes
+        try:
+            with open(target, "wb") as sink:
+                for chunk in self.chunks(problems, _UNPACKED_STEP_BYTES):
+                    left -= len(chunk)
+                    if left < 0:
+                        break
+                    sink.write(chunk)
+        except OSError:  # a full disk is no fault of the file: it is read as it is
+            left = -1
+        if left < 0:
+            target.unlink(missing_ok=True)
+            return self
+        return replace(
+            self, path=target, original=self.source_path, problem=problems[0] if problems else None
+        )
 
     def _unzstd(self, problems: list[str], chunk_bytes: int) -> Iterator[bytes]:
         """What a zstd file gives before it breaks, read in small steps: a step that breaks is lost whole."""

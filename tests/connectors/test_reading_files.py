@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,38 @@ def test_long_lines_of_a_compressed_file_are_not_known(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b"y" * 300_000, compresslevel=0))
     assert not local(path).has_long_line(100_000)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda raw: pa.compress(raw, "zstd", asbytes=True)])
+def test_a_compressed_file_is_unpacked_once_and_keeps_its_name(tmp_path: Path, pack: Any) -> None:
+    content = b"a,b\n" + b"".join(b'%d,"x, ""y"""\n' % number for number in range(50_000)) + b"50000,\n"
+    path = tmp_path / "a.csv.packed"
+    path.write_bytes(pack(content))
+    file = local(path).unpacked(tmp_path / "spool")
+    assert (file.path.read_bytes(), file.source_path, file.problem) == (content, path, None)
+    assert file.unpacked(tmp_path / "spool") is file
+    found = csv_extract(path, pack(content), careful=False).frame.collect()
+    assert found["_source_file"].unique().to_list() == [str(path)]
+    assert found["_source_row"].to_list() == list(range(1, 50_002))
+    assert found["b"].value_counts().sort("b").rows() == [("", 1), ('x, "y"', 50_000)]
+
+
+def test_a_file_that_unpacks_to_more_than_the_limit_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n" + b"x\n" * 100_000))
+    packed = local(path)
+    assert packed.unpacked(tmp_path / "spool", 100_000) is packed
+    assert packed.unpacked(tmp_path / "spool", 200_002) is not packed
+    assert len(list((tmp_path / "spool").iterdir())) == 1
+
+
+def test_a_file_whose_copy_finds_no_room_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n" + b"x\n" * 400_000))
+    packed, before = local(path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        assert packed.unpacked(tmp_path / "spool") is packed
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "spool").iterdir())
