@@ -7,8 +7,9 @@ Two phases on one lake. *Saturated*: every tick lands a file for each pipeline (
 histories, keyed and keyless appends; CSV, gzip, JSON lines, Parquet) and runs what is due; landing is not measured.
 *Paced*: files arrive one by one at the mission's rate, whatever the lake does, and a run starts when the one before it
 has ended. Everything is on: Dagster run, ledger, contracts, quarantine, checks, gold, publishing; maintenance works
-beside the runs in a process of its own, and removes what was taken out more than four minutes ago. Sizes are those of
-the files as they arrive. What is published is deleted from the landing folder, as sources do.
+beside the runs in a process of its own, and removes what was taken out more than four minutes ago. The second and the last tick's
+files also go through bare Polars (text into Delta, types into Delta), in a process beside it that gets its time before the tick:
+what it takes is the limit of this machine in this hour. Sizes are those of the files as they arrive. What is published is deleted from the landing folder, as sources do.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fleet.close()
         stored = fleet.stored_bytes()
     landed = sum(tick.landed_bytes for tick in ticks) + (paced.landed_bytes if paced else 0)
-    figures = fleet_figures.figures(ticks, paced, empty, fleet.maintained, stored / landed)
+    figures = fleet_figures.figures(ticks, paced, empty, fleet.maintained, fleet.bare, stored / landed)
     harness.finish(
         "fleet", chosen, fleet_figures.table(figures, ticks, paced), {}, _PACKAGES, started,
         figures=figures, ticks=[asdict(tick) for tick in ticks], paced=asdict(paced) if paced else None,
         maintenance=[asdict(done) for done in fleet.maintained],
+        bare={number: asdict(done) for number, done in fleet.bare.items()},
     )  # fmt: skip
     return 0
 
@@ -78,6 +80,8 @@ class _Fleet:
         self.sources = Arrivals()
         self.maintained: list[Done] = []
         self._runs, self._maintainer = Worker("runs", folder), Worker("maintenance", folder)
+        self._bare = Worker("bare", folder)
+        self.bare: dict[int, Done] = {}
         self._maintaining = False
 
     def saturate(self, count: int, tick_bytes: float) -> list[Tick]:
@@ -87,6 +91,10 @@ class _Fleet:
             with self._maintainer.stopped():  # it gets no time but what is measured
                 landed = sum(path.stat().st_size for path in self.sources.make(self.landing, tick_bytes))
                 harness.settle()  # what is measured is the lakehouse, not the debt of this writer
+                if number in (1, count - 1):  # side by side: the machine is another in an hour
+                    self._bare.start()
+                    self.bare[number] = self._bare.wait()
+                    harness.settle()
             began = time.perf_counter()
             is_due = number % every == every - 1
             if is_due:
@@ -134,8 +142,8 @@ class _Fleet:
         return Paced(feed.landed_bytes, wall_s, feed.late_s, done)
 
     def close(self) -> None:
-        self._runs.close()
-        self._maintainer.close()
+        for worker in (self._runs, self._maintainer, self._bare):
+            worker.close()
 
     def stored_bytes(self) -> int:
         shutil.rmtree(self.landing)

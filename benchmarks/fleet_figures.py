@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ def figures(
     paced: Paced | None,
     empty: tuple[Done, Done],
     maintained: Sequence[Done],
+    bare: Mapping[int, Done],
     stored_per_byte: float,
 ) -> dict[str, Any]:
     """The first tick makes every table and parses the dbt project: it is left out of the saturated phase."""
@@ -49,6 +50,9 @@ def figures(
     written = sum(tick.done.written_bytes for tick in steady) + sum(done.written_bytes for done in beside)
     walls = [tick.done.wall_s for tick in steady]
     rate = landed / seconds
+    beside_bare = [tick for tick in ticks if tick.number in bare]
+    bare_bytes = sum(tick.landed_bytes for tick in beside_bare)
+    bare_cpu_s, bare_s = sum(done.cpu_s for done in bare.values()), sum(done.wall_s for done in bare.values())
     found = {
         "ticks": len(ticks),
         "tick_mb": round(landed / 1e6 / len(steady)),
@@ -58,6 +62,10 @@ def figures(
         "published_after_s": _percentiles(walls),
         "cpu_s_per_gb": round(cpu_s / (landed / 1e9), 1),
         "cores_busy": round(cpu_s / seconds, 2),
+        "bare_cpu_s_per_gb": round(bare_cpu_s / (bare_bytes / 1e9), 1),
+        "bare_mb_s": round(bare_bytes / 1e6 / bare_s, 1),
+        "cpu_to_bare": round(sum(tick.done.cpu_s for tick in beside_bare) / bare_cpu_s, 2),
+        "time_to_bare": round(sum(tick.done.wall_s for tick in beside_bare) / bare_s, 2),
         "written_per_byte": round(written / landed, 2),
         "stored_per_byte": round(stored_per_byte, 3),
         "last_to_first": _last_to_first(walls),
@@ -108,6 +116,8 @@ def table(found: dict[str, Any], ticks: Sequence[Tick], paced: Paced | None) -> 
         ("mean of the last ten ticks ÷ the first ten", f"{found['last_to_first']}; by CPU {found['last_to_first_cpu']}"),
         ("the same of bronze, which reads no table: the machine's own drift", f"{found['last_to_first_bronze']}"),
         ("CPU", f"{found['cpu_s_per_gb']} s per GB, of it maintenance {found['maintenance_cpu_s_per_gb']}; {found['cores_busy']} cores busy"),
+        ("bare Polars on the second and the last tick's files: text into Delta, types into Delta, nothing else",
+         f"{found['bare_cpu_s_per_gb']} CPU-s per GB, {found['bare_mb_s']} MB/s; those ticks took {found['cpu_to_bare']} × its CPU, {found['time_to_bare']} × its time"),
         ("written per byte of input", f"{found['written_per_byte']}"),
         ("stored per byte of input, all versions", f"{found['stored_per_byte']}"),
         ("peak memory", f"{found['peak_rss_gib']} GiB; maintenance beside it {found['maintenance_peak_rss_gib']} GiB"),

@@ -1,4 +1,5 @@
-"""The measured processes of the fleet benchmark: one that runs what is due, one that keeps the tables in order.
+"""The measured processes of the fleet benchmark: one that runs what is due, one that keeps the tables in order, and one that
+does the least that could be called bronze and silver.
 
 Each is started once, takes a line (JSON) per order and answers with one. In production the daemon starts a process per
 run; what that start costs is measured apart (``start_cpu_s``).
@@ -9,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -84,7 +87,7 @@ class Worker:
 
 
 def main(what: str, folder: Path) -> None:
-    serve = _runs(folder) if what == "runs" else _maintenance(folder)
+    serve = {"runs": _runs, "maintenance": _maintenance, "bare": _bare}[what](folder)
     start_cpu_s = time.process_time()
     for _ in sys.stdin:
         written, cpu, wall = harness.written_bytes(), time.process_time(), time.perf_counter()
@@ -170,6 +173,46 @@ def _maintenance(folder: Path) -> _Serve:
         if troubles:
             raise SystemExit(f"maintenance: {troubles[:3]}")
         return dict
+
+    return serve
+
+
+def _bare(folder: Path) -> _Serve:
+    """The limit: what lies in the landing folders as text into Delta, and from there in the contract's types into Delta again.
+
+    With Polars alone, table after table: no row is looked at, none is looked up, and nothing else is done.
+    """
+    import deltalake
+    import polars as pl
+
+    from benchmarks import fleet_lake, ingest
+    from lakehouse.pipelines import load_pipelines
+
+    settings = _settings(folder)
+    schemas = {name: found.contract.schema for name, found in load_pipelines(settings).items()}
+    properties = deltalake.WriterProperties(compression="ZSTD", compression_level=1)
+
+    def typed(column: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+        if isinstance(wanted, pl.Datetime) and found == pl.String:
+            return pl.col(column).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        return pl.col(column).cast(wanted, strict=False)
+
+    def serve() -> Callable[[], dict[str, Any]]:
+        target = Path(tempfile.mkdtemp(dir=folder))
+        for name, kind, _ in fleet_lake.pipelines():
+            landed = str(Path(settings.landing, name))
+            ingest.bare_polars({"input": landed, "format": kind.format, "folder": str(target / name)})()
+            bronze = pl.scan_delta(target / name / "table")
+            found = bronze.collect_schema()
+            columns = [typed(column, found[column], dtype) for column, dtype in schemas[name].items()]
+            silver = bronze.select(*columns, "_batch_id", "_source_file", "_source_row")
+            silver.sink_delta(target / name / "silver", delta_write_options={"writer_properties": properties})
+
+        def tell() -> dict[str, Any]:
+            shutil.rmtree(target)
+            return {}
+
+        return tell
 
     return serve
 
