@@ -9,7 +9,8 @@ histories, keyed and keyless appends; CSV, gzip, JSON lines, Parquet) and runs w
 has ended. Everything is on: Dagster run, ledger, contracts, quarantine, checks, gold, publishing; maintenance works
 beside the runs in a process of its own, and removes what was taken out more than four minutes ago. The second and the last tick's
 files also go through bare Polars (text into Delta, types into Delta), in a process beside it that gets its time before the tick:
-what it takes is the limit of this machine in this hour. Sizes are those of the files as they arrive. What is published is deleted from the landing folder, as sources do.
+what it takes is the limit of this machine in this hour. Sizes are those of the files as they arrive. What is published is
+deleted from the landing folder, as sources do.
 """
 
 from __future__ import annotations
