@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,8 @@ from lakehouse.pipelines import Pipeline
 from lakehouse.quarantine import Book, is_of_backfill
 from lakehouse.silver.merge import has_distinct, row_identity
 from lakehouse.silver.refine import table_schema
+from lakehouse.silver.write import files_of_ended
+from lakehouse.storage import Snapshot
 
 #: Of fewer rows than this a share says nothing: one bad row of the fifty of a quiet hour is no reason to stop.
 SHARE_ROWS = 1_000
@@ -265,5 +268,15 @@ def _overlapping(subject: Subject, new: list[str], column: str) -> list[str]:
     reach = files["uri"].to_list()
     if low in files.columns and not (mine[low].null_count() or mine[high].null_count()):
         reach = subject.snapshot.files_in_range(column, mine[low].min(), mine[high].max())
-    known = set(new)
-    return [uri for uri in reach if uri not in known]
+    passed_over = {*new, *_ended_before(subject.snapshot, mine)}
+    return [uri for uri in reach if uri not in passed_over]
+
+
+def _ended_before(snapshot: Snapshot, new: pl.DataFrame) -> list[str]:
+    """Files of a history in which every version had ended when the first of the new files' began: none begins when one of
+    these does, and none is current."""
+    begins = f"min.{names.VALID_FROM}"
+    first = None if begins not in new.columns or new[begins].null_count() else new[begins].min()
+    if not isinstance(first, datetime):
+        return []
+    return files_of_ended(snapshot, before=first + timedelta(microseconds=1))

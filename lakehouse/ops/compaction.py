@@ -30,18 +30,21 @@ _FLAT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table's rows lie: ``range_by`` is the column by which its files are told apart (None: by age), and
-    ``sort_by`` the columns by which the rows of a combined file are sorted (none: they keep their order)."""
+    """How a table's rows lie: ``range_by`` is the column by which its files are told apart (None: by age),
+    ``sort_by`` the columns by which the rows of a combined file are sorted (none: they keep their order), and ``apart_by`` the
+    column that decides which files never come together: those in which it is never null, and the others."""
 
     range_by: str | None = None
     sort_by: tuple[str, ...] = ()
+    apart_by: str | None = None
 
 
 def layout_of(layer: names.Layer, schema: Mapping[str, pl.DataType], key: Sequence[str] = ()) -> Layout:
     """The layout that the stages give the tables of a layer. ``key``: of the silver table's contract."""
     if layer == "silver" and key and set(key) <= set(schema):
-        begins = (names.VALID_FROM,) if names.VALID_FROM in schema else ()
-        return Layout(key[0], (*key, *begins))
+        if names.VALID_FROM in schema:
+            return Layout(key[0], (*key, names.VALID_FROM), names.VALID_TO)
+        return Layout(key[0], tuple(key))
     if layer in ("bronze", "silver", "quarantine") and names.BATCH_ID in schema:
         return Layout(names.BATCH_ID)
     return Layout()
@@ -76,11 +79,21 @@ def groups(
         max_rows: nor has more rows, where they must be held in memory.
     """
     found: list[list[str]] = []
-    for run in _neighbours(_ordered(files, layout), small_below=int(target_bytes * SMALL_SHARE)):
-        for part in _filled(run, target_bytes, max_rows):
-            found += [[file.path for file in group] for group in _worth_it(part, min_files)]
+    for kind in _kinds(files, layout):
+        for run in _neighbours(_ordered(kind, layout), small_below=int(target_bytes * SMALL_SHARE)):
+            for part in _filled(run, target_bytes, max_rows):
+                found += [[file.path for file in group] for group in _worth_it(part, min_files)]
     combined = {path for group in found for path in group}
     return found + [[path] for path in _worn(files) if path not in combined]
+
+
+def _kinds(files: pl.DataFrame, layout: Layout) -> list[pl.DataFrame]:
+    """The files that may come together with each other."""
+    nulls = f"null_count.{layout.apart_by}"
+    if layout.apart_by is None or nulls not in files.columns:
+        return [files]
+    never_null = pl.col(nulls).eq_missing(0)
+    return [files.filter(never_null), files.filter(~never_null)]
 
 
 def _worn(files: pl.DataFrame) -> list[str]:

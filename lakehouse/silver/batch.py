@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from typing import cast
 
 import polars as pl
 
@@ -116,12 +118,14 @@ def _merge_slice(
         content.append(names.IS_DELETED)
 
     def existing(
-        columns: Sequence[str], among: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None
+        columns: Sequence[str],
+        among: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None,
+        since: datetime | None = None,
     ) -> pl.DataFrame:
         wanted = [*dict.fromkeys([*key, *columns])]
         if snapshot is None:
             return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})
-        return existing_rows(snapshot, changes, key, wanted, among)
+        return existing_rows(snapshot, changes, key, wanted, among, since)
 
     if silver.mode == "append":
         there = _places(snapshot, changes, key, None, spool)
@@ -144,7 +148,11 @@ def _merge_slice(
             hint="declare the column as not nullable in the contract: such rows are then quarantined",
         )
     content = [name for name in content if name not in silver.sequence_by]
-    known = existing(list(schema), lambda versions: merge.versions_concerned(versions, changes, key))
+    known = existing(
+        list(schema),
+        lambda versions: merge.versions_concerned(versions, changes, key),
+        since=cast("datetime | None", changes[SEQUENCE].min()),
+    )
     merged = merge.merge_history(changes, known, key, content)
     return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
 

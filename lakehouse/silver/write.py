@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
+from lakehouse import names
 from lakehouse.silver.prepare import FILE, PLACE_SCHEMA, POSITION
 from lakehouse.storage import Snapshot, StagedFile, Table
 
@@ -57,20 +59,33 @@ def candidate_files(
     return files.filter(possible)["uri"].to_list()
 
 
+def files_of_ended(snapshot: Snapshot, *, before: datetime) -> list[str]:
+    """URIs of a history's files that hold nothing but versions that ended before this instant."""
+    files, nulls, last = snapshot.files(), f"null_count.{names.VALID_TO}", f"max.{names.VALID_TO}"
+    if not {nulls, last} <= set(files.columns):
+        return []
+    return files.filter(pl.col(nulls) == 0, pl.col(last) < before)["uri"].to_list()
+
+
 def existing_rows(
     snapshot: Snapshot,
     changes: pl.DataFrame | pl.LazyFrame,
     key: Sequence[str],
     columns: Sequence[str],
     among: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None,
+    since: datetime | None = None,
 ) -> pl.DataFrame:
     """The table's rows whose key is among the changes' keys: key, ``columns``, and where the row stands (streamed).
 
     Args:
         among: picks the rows; default is all that have one of the keys.
+        since: of a history. Files in which every version ended before this instant are not opened.
     """
     wanted = [*dict.fromkeys([*key, *columns])]
     uris = candidate_files(snapshot, changes, key)
+    if since is not None:
+        over = set(files_of_ended(snapshot, before=since))
+        uris = [uri for uri in uris if uri not in over]
     if not uris:
         schema = snapshot.schema()
         return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})
@@ -126,7 +141,10 @@ def rewrite(
     if not pieces:
         return Rewrite([], remove, delete)
     columns = pieces[0].collect_schema().names()
-    return Rewrite(table.stage(pl.concat([piece.select(columns) for piece in pieces])), remove, delete)
+    frame = pl.concat([piece.select(columns) for piece in pieces])
+    # Of a history: nothing that comes later concerns versions that have ended, and whoever wants the others need not open them.
+    ended = pl.col(names.VALID_TO).is_not_null() if names.VALID_FROM in columns else None
+    return Rewrite(table.stage(frame, apart=ended), remove, delete)
 
 
 def _taken_out(table: Table, snapshot: Snapshot, replaced: pl.DataFrame) -> tuple[list[str], dict[str, Any]]:

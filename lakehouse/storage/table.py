@@ -180,32 +180,46 @@ class Table:
     # -- staging: write or describe data files, without a commit ----------------------------------
 
     @patient
-    def stage(self, frame: pl.LazyFrame, *, max_rows_per_file: int | None = None) -> list[StagedFile]:
-        """Stream ``frame`` into new Parquet files of about the target size; an empty frame gives no file."""
-        prefix = uuid.uuid4().hex
+    def stage(
+        self, frame: pl.LazyFrame, *, max_rows_per_file: int | None = None, apart: pl.Expr | None = None
+    ) -> list[StagedFile]:
+        """Stream ``frame`` into new Parquet files of about the target size; an empty frame gives no file.
+
+        Args:
+            apart: rows for which it is true get files of their own. The frame is then computed twice.
+        """
+        parts = [frame] if apart is None else [frame.filter(apart), frame.filter(apart.not_())]
         written: list[str] = []
+        with translated(f"write data files of {self.label}", self._folder), self._swept(written):
+            self._make_folder()
+            for part in parts:
+                self._sink(part, max_rows_per_file, written)
+        staged = self.adopt(written)
+        for file in staged:
+            if file.num_records == 0:  # the writer leaves one even of nothing
+                self.objects.delete(file.path)
+        return [file for file in staged if file.num_records > 0]
+
+    def _sink(self, frame: pl.LazyFrame, max_rows_per_file: int | None, written: list[str]) -> None:
+        prefix = uuid.uuid4().hex
 
         def file_name(args: Any) -> str:
             written.append(f"{prefix}-{args.index_in_partition:05d}.parquet")
             return written[-1]
 
-        with translated(f"write data files of {self.label}", self._folder), self._swept(written):
-            self._make_folder()
-            delta_ready(frame).sink_parquet(
-                pl.PartitionBy(
-                    self.uri,
-                    file_path_provider=file_name,
-                    max_rows_per_file=max_rows_per_file,
-                    # Bytes in memory; a Parquet file of ours is about a quarter of that (measured on flights).
-                    approximate_bytes_per_file=4 * self.target_file_bytes,
-                ),
-                compression="zstd",
-                compression_level=self.compression_level,
-                storage_options=self.options or None,
-                mkdir=True,
-            )
-        staged = self.adopt(written)
-        return [file for file in staged if file.num_records > 0]
+        delta_ready(frame).sink_parquet(
+            pl.PartitionBy(
+                self.uri,
+                file_path_provider=file_name,
+                max_rows_per_file=max_rows_per_file,
+                # Bytes in memory; a Parquet file of ours is about a quarter of that (measured on flights).
+                approximate_bytes_per_file=4 * self.target_file_bytes,
+            ),
+            compression="zstd",
+            compression_level=self.compression_level,
+            storage_options=self.options or None,
+            mkdir=True,
+        )
 
     def read_staged(self, staged: Sequence[StagedFile], columns: Sequence[str]) -> pl.DataFrame:
         """Some columns of files that no commit names yet."""

@@ -66,5 +66,12 @@ def test_layouts_follow_what_the_stages_write() -> None:
     assert layout_of("bronze", ROWS) == layout_of("quarantine", ROWS) == Layout(names.BATCH_ID)
     assert layout_of("silver", ROWS) == Layout(names.BATCH_ID)
     assert layout_of("silver", ROWS, ("id",)) == Layout("id", ("id",))
-    assert layout_of("silver", history, ("id",)) == Layout("id", ("id", names.VALID_FROM))
+    by_key = Layout("id", ("id", names.VALID_FROM), apart_by=names.VALID_TO)
+    assert layout_of("silver", history, ("id",)) == by_key
     assert layout_of("gold", ROWS) == layout_of("ops", ROWS) == Layout()
+
+
+def test_files_that_shall_lie_apart_are_combined_apart() -> None:
+    mixed = files(*[10] * 7).with_columns(pl.Series("null_count.ends", [0, 5, 0, None, 0, 5, 10]))
+    found = groups(mixed, Layout("b", apart_by="ends"), target_bytes=100, min_files=3)
+    assert found == [["0", "2", "4"], ["1", "3", "5", "6"]]
