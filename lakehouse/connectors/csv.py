@@ -26,6 +26,7 @@ from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.rejects import empty, first_line, keep, reject_file
 from lakehouse.connectors.salvage import salvage_csv
 from lakehouse.errors import SourceError
+from lakehouse.storage.failures import is_out_of_space
 
 if TYPE_CHECKING:
     from lakehouse.pipelines.model import CsvOptions
@@ -53,6 +54,8 @@ def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care:
             text = as_utf8(file, options.encoding, spool).unpacked(spool)
             columns, is_odd = _columns(text, options)
         except (SourceError, OSError, EOFError, UnicodeError, csv.Error) as error:
+            if is_out_of_space(error):  # for the copy: no fault of the file
+                raise
             kept.append(keep(file))
             rejects.append(reject_file(file, f"csv: unreadable: {first_line(error)}", kept[-1]))
             continue

@@ -22,6 +22,7 @@ from lakehouse.connectors.json_lines import judge, salvage_json
 from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.rejects import empty, first_line, keep, reject_file
 from lakehouse.errors import SourceError
+from lakehouse.storage.failures import is_out_of_space
 
 _MAX_OBJECT_BYTES = 256 << 20
 
@@ -38,7 +39,9 @@ def read_json(files: Sequence[LocalFile], spool: Path, *, array: bool, care: Car
             text = as_utf8(file, "utf-8", spool, keep_bom=False)
             if array:
                 text = replace(text, path=_array_to_lines(text, spool), original=text.source_path)
-        except Exception as error:  # noqa: BLE001  whatever the parser raises, the file as a whole is unreadable
+        except Exception as error:
+            if is_out_of_space(error):  # for the copy: no fault of the file
+                raise
             kept.append(keep(file))
             kind = "not an array of objects" if array else "unreadable"
             rejects.append(reject_file(file, f"json: {kind}: {first_line(error)}", kept[-1]))

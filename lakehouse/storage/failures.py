@@ -49,13 +49,18 @@ def is_missing(error: BaseException) -> bool:
     )
 
 
+def is_out_of_space(error: BaseException) -> bool:
+    """True when a disk is full, or a quota or a limit on files reached."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or bool(_NO_SPACE.search(str(error)))
+
+
 def translate(error: BaseException, what: str) -> LakehouseError:
     """The error of ours that says what ``error`` means for a caller that was doing ``what``."""
     text = _TERMINAL_COLOURS.sub("", f"{what}: {error}")
     kind = type(error).__name__
     if isinstance(error, LakehouseError):
         return error
-    if (isinstance(error, OSError) and error.errno in _FULL) or _NO_SPACE.search(text):
+    if is_out_of_space(error):
         return StorageError(text, hint=_MAKE_ROOM)
     if isinstance(error, PermissionError) or _REFUSED.search(text):
         return StorageError(

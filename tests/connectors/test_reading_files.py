@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,17 @@ from lakehouse.connectors.json import read_json
 from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.parquet import read_parquet
 from lakehouse.pipelines.model import CsvOptions
+
+
+@contextmanager
+def no_file_larger_than(size_bytes: int) -> Iterator[None]:
+    """What a full disk does to whoever writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def local(path: Path) -> LocalFile:
@@ -272,10 +285,33 @@ def test_a_file_that_unpacks_to_more_than_the_limit_is_read_as_it_is(tmp_path: P
 def test_a_file_whose_copy_finds_no_room_is_read_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"a\n" + b"x\n" * 400_000))
-    packed, before = local(path), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
+    packed = local(path)
+    with no_file_larger_than(100_000):
         assert packed.unpacked(tmp_path / "spool") is packed
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list((tmp_path / "spool").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", ("a\n" + "x\n" * 400_000).encode("utf-16")),
+        ("a.jsonl", ('{"a": 1}\n' * 100_000).encode("utf-16")),
+        ("a.json", ("[" + ", ".join(['{"a": 1}'] * 100_000) + "]").encode()),
+    ],
+)
+def test_a_file_whose_decoded_copy_finds_no_room_is_not_refused_for_it(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path, spool = tmp_path / name, tmp_path / "spool"
+    path.write_bytes(content)
+
+    def read() -> Extract:
+        if name.endswith("csv"):
+            return read_csv([local(path)], CsvOptions(), spool)
+        return read_json([local(path)], spool, array=name.endswith("json"))
+
+    with no_file_larger_than(100_000), pytest.raises(OSError, match="File too large"):
+        read()
+    extract = read()
+    assert extract.rejects.is_empty()
+    assert extract.frame.select(pl.len()).collect().item() in (100_000, 400_000)
