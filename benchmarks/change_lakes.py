@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.changes import KEY, SINCE, WHERE, Case, batch_of, case_of, table_before
+from benchmarks.changes import DEEP, KEY, SINCE, WHERE, Case, batch_of, case_of, table_before
 from benchmarks.harness import Steps
 
 
@@ -20,14 +20,14 @@ def prepare(raw: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
         import deltalake
         import polars as pl
 
-        from lakehouse.silver.merge import OBSERVED_AT
+        from lakehouse.names import OBSERVED_AT
         from lakehouse.silver.refine import table_schema
+        from lakehouse.silver.write import ended
 
         schema = table_schema(_pipeline(case))
         table = _lake(Path(case.state, "ours"))[1].table("silver", "orders")
-        staged = table.stage(
-            table_before(case).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
-        )
+        rows = table_before(case).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+        staged = table.stage(rows, apart=ended(schema))
         table.create(schema, add=staged, metadata={"stage": "silver"})
         for path, rows in (
             table.snapshot().files().sort(f"min.{KEY}").select("uri", "num_records").iter_rows()
@@ -38,7 +38,7 @@ def prepare(raw: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
                 target_file_size=1 << 40, configuration={"delta.checkpointInterval": "1000"},
             )  # fmt: skip
             assert frame.height == rows
-        for where in WHERE:
+        for where in [DEEP] if case.where == DEEP else WHERE:
             Path(case.state, where).mkdir(parents=True)
             for number in range(case.batches + 1):
                 batch_of(case, where, number).write_parquet(Path(case.state, where, f"{number:02d}.parquet"))

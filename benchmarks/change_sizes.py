@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from benchmarks import data, harness
-from benchmarks.changes import WHERE, Case
+from benchmarks.changes import DEEP, WHERE, Case
 from benchmarks.harness import Contestant, Result
 
 #: TPC-H orders per unit of scale.
@@ -31,7 +33,8 @@ def compare(
     """
     parser = harness.options(description)
     parser.add_argument("--rows", type=int, nargs="+", help="sizes of the table")
-    parser.add_argument("--where", choices=WHERE, help="one kind of batch")
+    tables = [WHERE, (DEEP,)] if name == "history" else [WHERE]
+    parser.add_argument("--where", choices=[*itertools.chain(*tables)], help="one kind of batch")
     parser.add_argument("--alone", action="store_true", help="ours only: nothing is compared")
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
@@ -41,18 +44,21 @@ def compare(
     work = data.DATA.parent / "runs"
     sections: dict[str, list[Result]] = {}
     texts, found = [], {}
-    for rows in sizes:
+    for rows, kinds in itertools.product(sizes, tables):
+        kinds = tuple(where for where in kinds if chosen.where in (None, where))
+        if not kinds:
+            continue
         state = work / name / str(rows)
         shutil.rmtree(state, ignore_errors=True)
         state.mkdir(parents=True)
         print(f"{rows:,} rows: preparing", file=sys.stderr)
-        case = Case(name, rows, changes, batches, tile / _ROWS_PER_SCALE, str(state))
+        case = Case(name, rows, changes, batches, tile / _ROWS_PER_SCALE, str(state), kinds[0])
         table = harness.run(case.contestant("prepare", "benchmarks.change_lakes:prepare"), work).facts
         title = (
             f"{rows:,} rows ({table['bytes'] / 1e6:.0f} MB, {table['files']} files), batches of {changes:,}"
         )
-        for where in WHERE if chosen.where is None else [chosen.where]:
-            case = Case(name, rows, changes, batches, tile / _ROWS_PER_SCALE, str(state), where)
+        for where in kinds:
+            case = replace(case, where=where)
             takes_part = contestants(case)[: 1 if chosen.alone else None]
             print(f"{rows:,} rows, {where}", file=sys.stderr)
             results = harness.compare(takes_part, rounds=chosen.rounds or 1, folder=work)
@@ -97,7 +103,7 @@ def _table(results: Sequence[Result]) -> str:
 def _growth(found: Mapping[tuple[str, int], Sequence[Result]], sizes: Sequence[int]) -> str:
     heads = [f"{rows:,} rows" for rows in sizes] + [f"× from {sizes[0]:,} to {rows:,}" for rows in sizes[1:]]
     lines = [f"| | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
-    for where in WHERE:
+    for where in (*WHERE, DEEP):
         names = dict.fromkeys(result.name for rows in sizes for result in found.get((where, rows), ()))
         for name in names:
             cpu = [

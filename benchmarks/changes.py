@@ -4,7 +4,8 @@ The table is TPC-H's orders without the comment, sorted by key in files of one s
 under the next keys. A batch changes nine known keys for each new one:
 
 - hot: among the newest keys, twice as many as a batch has rows; new keys follow the last one;
-- uniform: among all keys; new keys lie between the known ones.
+- uniform: among all keys; new keys lie between the known ones;
+- deep: uniform, in a history that has grown in versions: 100,000 keys, each with as many versions as make the rows.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from benchmarks import data
 from benchmarks.harness import Contestant
 
 WHERE = ("hot", "uniform")
+DEEP = "deep"
 KEY, SINCE = "o_orderkey", "updated_at_utc"
 #: TPC-H uses eight of every 32 keys.
 _USED, _BLOCK = 8, 32
+#: Keys of a deep history.
+_DEEP_KEYS = 100_000
 #: One update of so many is older than what the table has of its key; upsert only.
 _LATE_EVERY = 100
 #: After every state of TPC-H (1992 to 1998), and before all of them.
@@ -43,7 +47,9 @@ class Case:
 
     @property
     def keys(self) -> int:
-        """Keys of the table. A history has a closed version, too, of every fourth key."""
+        """Keys of the table. A history has a closed version, too, of every fourth key; a deep one many of every key."""
+        if self.where == DEEP:
+            return min(self.rows // 2, _DEEP_KEYS)
         return self.rows if self.mode == "upsert" else self.rows * 4 // 5
 
     @property
@@ -89,7 +95,6 @@ def table_before(case: Case) -> Any:
     import polars as pl
 
     from lakehouse import names
-    from lakehouse.silver.merge import OBSERVED_AT
 
     source = pl.scan_parquet(data.files_of(data.orders(case.source_scale)))
     copies = -(-case.keys // source.select(pl.len()).collect().item())
@@ -109,20 +114,19 @@ def table_before(case: Case) -> Any:
     )
     if case.mode == "upsert":
         return frame
-    begins, is_closed = pl.col(SINCE), pl.col("version") == 0
+    begins, age = pl.col(SINCE), pl.col("age")
+    oldest = case.rows // case.keys - 1 if case.where == DEEP else (index % 4 == 0).cast(pl.Int64)
     return (
-        frame.with_columns(
-            version=pl.when(index % 4 == 0).then(pl.lit([0, 1])).otherwise(pl.lit([1])), current_since=begins
-        )
-        .explode("version")
-        .with_columns(pl.when(is_closed).then(begins.dt.offset_by("-30d")).otherwise(begins).alias(SINCE))
+        frame.with_columns(age=pl.int_ranges(oldest, -1, -1), current_since=begins)
+        .explode("age")
+        .with_columns((begins - pl.duration(days=30 * age)).alias(SINCE))
         .with_columns(
             # Two versions that follow each other differ, or they would be one.
-            (pl.col("o_totalprice").cast(pl.Float64) + is_closed.cast(pl.Float64)).alias("o_totalprice"),
+            (pl.col("o_totalprice").cast(pl.Float64) + age).alias("o_totalprice"),
             begins.alias(names.VALID_FROM),
-            pl.when(is_closed).then("current_since").alias(names.VALID_TO),
-            (~is_closed).alias(names.IS_CURRENT),
-            pl.concat_list(begins).alias(OBSERVED_AT),
+            pl.when(age > 0).then(begins + pl.duration(days=30)).alias(names.VALID_TO),
+            (age == 0).alias(names.IS_CURRENT),
+            pl.concat_list(begins).alias(names.OBSERVED_AT),
         )
     )
 

@@ -41,7 +41,7 @@ def _contestants(case: Case) -> list[Contestant]:
         case.contestant("merge, tuned", "benchmarks.history:merge"),
     ]
     # With --quick once a size: most of a small snapshot is dbt's start.
-    if case.where == "uniform" or case.changes >= 100_000:
+    if case.where != "hot" or case.changes >= 100_000:
         too_large = f"only up to {_DBT_ROWS:,} rows" if case.rows > _DBT_ROWS else None
         name = "dbt snapshot on DuckDB"
         found.append(case.contestant(name, "benchmarks.history:dbt_snapshot", absent=too_large))

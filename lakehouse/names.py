@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 Layer = Literal["bronze", "silver", "gold", "quarantine", "ops"]
@@ -19,6 +20,9 @@ LINEAGE: tuple[str, ...] = (BATCH_ID, SOURCE_FILE, SOURCE_ROW, INGESTED_AT)
 VALID_FROM = "valid_from_utc"
 VALID_TO = "valid_to_utc"
 IS_CURRENT = "is_current"
+#: Instants at which a version was seen. A late row between two of them splits the version.
+OBSERVED_AT = "_observed_at_utc"
+_HISTORY = frozenset({VALID_FROM, VALID_TO, IS_CURRENT, OBSERVED_AT})
 
 #: True for a silver row whose key was deleted at the source: it stays, so that an older row that comes later does
 #: not raise it again; gold and the catalog do not show it.
@@ -39,6 +43,11 @@ def table_path(layer: Layer, table: str) -> str:
 def asset_key(layer: Layer, table: str) -> list[str]:
     """Key of a table in the asset graph: ``["silver", "flights"]``."""
     return [layer, table]
+
+
+def is_history(columns: Iterable[str]) -> bool:
+    """True for the columns of a silver table of mode ``history``; a source may well have some of that name of its own."""
+    return set(columns) >= _HISTORY
 
 
 def app_id(stage: str, source: str) -> str:

@@ -42,7 +42,7 @@ class Layout:
 def layout_of(layer: names.Layer, schema: Mapping[str, pl.DataType], key: Sequence[str] = ()) -> Layout:
     """The layout that the stages give the tables of a layer. ``key``: of the silver table's contract."""
     if layer == "silver" and key and set(key) <= set(schema):
-        if names.VALID_FROM in schema:
+        if names.is_history(schema):
             return Layout(key[0], (*key, names.VALID_FROM), names.VALID_TO)
         return Layout(key[0], tuple(key))
     if layer in ("bronze", "silver", "quarantine") and names.BATCH_ID in schema:

@@ -203,9 +203,9 @@ def _compact(job: _Job, table: Table, snapshot: Snapshot, done: Maintained) -> M
             return replace(done, combined=merged, into=len(chosen), files_after=after)
         try:
             for group in chosen:
-                upkeep.combine(snapshot, group, sort_by=layout.sort_by)
+                staged = upkeep.combine(snapshot, group, sort_by=layout.sort_by, apart_by=layout.apart_by)
                 done = replace(
-                    _sized(done, snapshot), combined=done.combined + len(group), into=done.into + 1
+                    _sized(done, snapshot), combined=done.combined + len(group), into=done.into + len(staged)
                 )
             return done
         except CommitConflict:

@@ -14,9 +14,6 @@ import polars as pl
 from lakehouse import names
 from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, PLACE_SCHEMA, SEQUENCE
 
-#: Instants at which a version of a history row was seen. A late row between two of them splits the version.
-OBSERVED_AT = "_observed_at_utc"
-
 _IS_NEW = "__is_new"
 _CONTENT = "__content"
 _AT = "__at"
@@ -289,7 +286,7 @@ def merge_history(
     *accepted* a change that begins a version; *deduplicated* one that repeats a state already known at that
     time; *superseded* one that contradicts another at the same instant and loses (ties: by content).
     """
-    past = existing.explode(OBSERVED_AT).rename({OBSERVED_AT: SEQUENCE})
+    past = existing.explode(names.OBSERVED_AT).rename({names.OBSERVED_AT: SEQUENCE})
     columns = [name for name in changes.columns if name != FILE_ORDER]
     known = past.select(pl.lit(False).alias(_IS_NEW), *columns)
     fresh = changes.sort(ARRIVAL_ORDER).select(pl.lit(True).alias(_IS_NEW), *columns)
@@ -302,11 +299,11 @@ def merge_history(
     accepted = by_batch(runs.filter(pl.col("__begins") & pl.col(_IS_NEW)))
     versions = runs.filter("__begins").with_columns(pl.col(SEQUENCE).alias(names.VALID_FROM))
     seen = runs.select(SEQUENCE, __run=pl.col("__begins").cum_sum().set_sorted())
-    seen = seen.group_by("__run", maintain_order=True).agg(pl.col(SEQUENCE).alias(OBSERVED_AT))
+    seen = seen.group_by("__run", maintain_order=True).agg(pl.col(SEQUENCE).alias(names.OBSERVED_AT))
     following = pl.when(_same_as_next(key)).then(pl.col(names.VALID_FROM).shift(-1))
     deleted = pl.col(names.IS_DELETED) if names.IS_DELETED in columns else pl.lit(False)
     versions = versions.with_columns(
-        seen[OBSERVED_AT], following.cast(versions.schema[names.VALID_FROM]).alias(names.VALID_TO)
+        seen[names.OBSERVED_AT], following.cast(versions.schema[names.VALID_FROM]).alias(names.VALID_TO)
     ).with_columns((pl.col(names.VALID_TO).is_null() & ~deleted).alias(names.IS_CURRENT))
     return Merged(
         rows=versions.drop(_IS_NEW, SEQUENCE, "__begins"),

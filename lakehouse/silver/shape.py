@@ -9,7 +9,6 @@ import polars as pl
 from lakehouse import names
 from lakehouse.errors import CommitConflict, ContractError
 from lakehouse.pipelines import Pipeline
-from lakehouse.silver import merge
 from lakehouse.silver.prepare import FILE_ORDER, LINEAGE_SCHEMA, SEQUENCE, with_file_order
 from lakehouse.storage import Snapshot
 
@@ -27,7 +26,7 @@ def table_schema(pipeline: Pipeline) -> dict[str, pl.DataType]:
             names.VALID_FROM: _INSTANT,
             names.VALID_TO: _INSTANT,
             names.IS_CURRENT: pl.Boolean(),
-            merge.OBSERVED_AT: pl.List(_INSTANT),
+            names.OBSERVED_AT: pl.List(_INSTANT),
         }
     if silver.delete_when is not None:
         extra[names.IS_DELETED] = pl.Boolean()

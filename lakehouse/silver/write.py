@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -116,6 +116,14 @@ def _placed(snapshot: Snapshot, uris: Sequence[str], found: pl.DataFrame) -> pl.
     return placed if there.all() else placed.filter(pl.Series(there))
 
 
+def ended(columns: Collection[str]) -> pl.Expr | None:
+    """True for a history's versions that have ended, which have files of their own; None for a table of another mode.
+
+    What comes later seldom concerns them, and whoever wants the others need not open them.
+    """
+    return pl.col(names.VALID_TO).is_not_null() if names.is_history(columns) else None
+
+
 def rewrite(
     table: Table,
     snapshot: Snapshot | None,
@@ -142,9 +150,7 @@ def rewrite(
         return Rewrite([], remove, delete)
     columns = pieces[0].collect_schema().names()
     frame = pl.concat([piece.select(columns) for piece in pieces])
-    # Of a history: nothing that comes later concerns versions that have ended, and whoever wants the others need not open them.
-    ended = pl.col(names.VALID_TO).is_not_null() if names.VALID_FROM in columns else None
-    return Rewrite(table.stage(frame, apart=ended), remove, delete)
+    return Rewrite(table.stage(frame, apart=ended(columns)), remove, delete)
 
 
 def _taken_out(table: Table, snapshot: Snapshot, replaced: pl.DataFrame) -> tuple[list[str], dict[str, Any]]:

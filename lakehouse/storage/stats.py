@@ -10,8 +10,10 @@ from typing import Any
 
 from lakehouse import names
 
-#: Delta's own default; wider tables would swell the log. Lineage columns are always kept: stages prune by them.
+#: Delta's own default; wider tables would swell the log.
 MAX_COLUMNS = 32
+#: Kept wherever they are: stages prune by them.
+_ALWAYS = {*names.LINEAGE, names.VALID_FROM, names.VALID_TO}
 _TEXT_LIMIT = 32
 
 
@@ -28,7 +30,7 @@ def footer_stats(footer: Any) -> dict[str, Any]:
     for index in range(footer.num_columns):
         column = schema.column(index)
         name = column.name
-        if column.path != name or (index >= MAX_COLUMNS and name not in names.LINEAGE):
+        if column.path != name or (index >= MAX_COLUMNS and name not in _ALWAYS):
             continue
         bounds = _column_bounds(footer, index)
         if bounds is None:

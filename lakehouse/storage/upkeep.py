@@ -53,24 +53,30 @@ def row_width_bytes(snapshot: Snapshot, path: str) -> float:
     return max(1.0, rows.estimated_size() / max(1, rows.height))
 
 
-def combine(snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] = ()) -> StagedFile:
+def combine(
+    snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] = (), apart_by: str | None = None
+) -> list[StagedFile]:
     """Make these files one, their rows in this order or sorted, and swap them in one commit.
 
     The commit says ``dataChange`` false and has the stage ``maintenance``. Files that are in order already are joined
     byte by byte; of others the rows are written again: unsorted ones are streamed, sorted ones are held in memory.
+
+    Args:
+        apart_by: rows in which this column is null become one file, and the others another.
 
     Raises:
         CommitConflict: a writer took one of the files out meanwhile: it wins, and nothing is left of this.
         ConservationError: the file has not as many rows as those it is made of; nothing was committed.
     """
     table, files = snapshot.table, _in_this_order(snapshot, paths)
-    one_file = _join(snapshot, files, sort_by)
-    staged = one_file or _write_one(snapshot, paths, sort_by)
-    expected = int(files["num_records"].sum() or 0)
-    if staged.num_records != expected:
+    is_mixed = apart_by is not None and _has_both(files, apart_by)
+    one_file = None if is_mixed else _join(snapshot, files, sort_by)
+    staged = [one_file] if one_file else _write(snapshot, paths, sort_by, apart_by if is_mixed else None)
+    expected, written = int(files["num_records"].sum() or 0), sum(file.num_records for file in staged)
+    if written != expected:
         _drop(table, staged)
         raise ConservationError(
-            f"{table.label}: {len(paths)} files of {expected} rows were combined into {staged.num_records} rows; "
+            f"{table.label}: {len(paths)} files of {expected} rows were combined into {written} rows; "
             "nothing was committed",
             hint="lakehouse reconcile",
         )
@@ -82,7 +88,7 @@ def combine(snapshot: Snapshot, paths: Sequence[str], *, sort_by: Sequence[str] 
         "sorted_by": [] if one_file else list(sort_by),
     }
     try:
-        snapshot.commit(add=[staged], remove=paths, metadata=metadata, data_change=False)
+        snapshot.commit(add=staged, remove=paths, metadata=metadata, data_change=False)
     except CommitConflict:
         _drop(table, staged)
         raise
@@ -122,20 +128,36 @@ def _one_behind_the_other(files: pl.DataFrame, column: str) -> bool:
     return bool((files[low] >= files[high].shift(1)).all())
 
 
+def _has_both(files: pl.DataFrame, column: str) -> bool:
+    """True when some rows of the files may be null in the column, and others not."""
+    nulls = f"null_count.{column}"
+    if nulls not in files.columns or files[nulls].null_count():
+        return True
+    return 0 < files[nulls].sum() < (files["num_records"] + files["num_deleted"]).sum()
+
+
 @patient
-def _write_one(snapshot: Snapshot, paths: Sequence[str], sort_by: Sequence[str]) -> StagedFile:
-    table, name = snapshot.table, f"{uuid.uuid4().hex}-00000.parquet"
+def _write(
+    snapshot: Snapshot, paths: Sequence[str], sort_by: Sequence[str], apart_by: str | None
+) -> list[StagedFile]:
+    table, prefix = snapshot.table, uuid.uuid4().hex
     frame = snapshot.scan(uris=_uris(snapshot, paths))
     if sort_by:
         frame = frame.sort(sort_by, maintain_order=True)
-    with translated(f"combine data files of {table.label}", table._folder), table._swept([name]):
-        frame.sink_parquet(
-            f"{table.uri.rstrip('/')}/{name}",
-            compression="zstd",
-            compression_level=table.compression_level,
-            storage_options=table.options or None,
-        )
-        return table.adopt([name])[0]
+    null = None if apart_by is None else pl.col(apart_by).is_null()
+    parts = [frame] if null is None else [frame.filter(null), frame.filter(~null)]
+    written = [f"{prefix}-{number:05d}.parquet" for number in range(len(parts))]
+    with translated(f"combine data files of {table.label}", table._folder), table._swept(written):
+        for part, name in zip(parts, written, strict=True):
+            part.sink_parquet(
+                f"{table.uri.rstrip('/')}/{name}",
+                compression="zstd",
+                compression_level=table.compression_level,
+                storage_options=table.options or None,
+            )
+        staged = table.adopt(written)
+    _drop(table, [file for file in staged if not file.num_records])
+    return [file for file in staged if file.num_records]
 
 
 def _uris(snapshot: Snapshot, paths: Sequence[str]) -> list[str]:
@@ -143,9 +165,10 @@ def _uris(snapshot: Snapshot, paths: Sequence[str]) -> list[str]:
     return [known[path] for path in paths]
 
 
-def _drop(table: Table, staged: StagedFile) -> None:
-    with suppress(LakehouseError):  # left behind, it is removed when it is old enough
-        table.objects.delete(staged.path)
+def _drop(table: Table, staged: Sequence[StagedFile]) -> None:
+    for file in staged:
+        with suppress(LakehouseError):  # left behind, it is removed when it is old enough
+            table.objects.delete(file.path)
 
 
 def unneeded_files(

@@ -62,10 +62,19 @@ def test_a_row_is_rewritten_about_log_n_times_and_files_stay_few() -> None:
 
 
 def test_layouts_follow_what_the_stages_write() -> None:
-    history = {**ROWS, names.VALID_FROM: pl.Datetime("us", "UTC")}
+    own = {**ROWS, names.VALID_FROM: pl.Datetime("us", "UTC")}
+    history = {
+        **own,
+        names.VALID_TO: pl.Datetime("us", "UTC"),
+        names.IS_CURRENT: pl.Boolean(),
+        names.OBSERVED_AT: pl.List(pl.Int64),
+    }
     assert layout_of("bronze", ROWS) == layout_of("quarantine", ROWS) == Layout(names.BATCH_ID)
     assert layout_of("silver", ROWS) == Layout(names.BATCH_ID)
     assert layout_of("silver", ROWS, ("id",)) == Layout("id", ("id",))
+    assert layout_of("silver", own, ("id",)) == Layout("id", ("id",)), (
+        "a column that the source has by itself"
+    )
     by_key = Layout("id", ("id", names.VALID_FROM), apart_by=names.VALID_TO)
     assert layout_of("silver", history, ("id",)) == by_key
     assert layout_of("gold", ROWS) == layout_of("ops", ROWS) == Layout()

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.names import IS_DELETED
+from lakehouse.names import IS_DELETED, OBSERVED_AT
 from lakehouse.silver.merge import (
-    OBSERVED_AT,
     Merged,
     merge_history,
     merge_upsert,

@@ -48,7 +48,7 @@ def row_groups(snapshot: Snapshot) -> int:
 def test_files_one_behind_the_other_are_joined(table: Table, sort_by: tuple[str, ...]) -> None:
     before = filled(table, *(part(n * COUNT) for n in (2, 0, 1)))
     groups = row_groups(before)
-    staged = upkeep.combine(before, in_order(before), sort_by=sort_by)
+    (staged,) = upkeep.combine(before, in_order(before), sort_by=sort_by)
     after = table.snapshot()
     assert row_groups(after) == groups, "as they were: nothing was read or written again"
     assert (len(after.uris()), after.num_rows()) == (1, 3 * COUNT)
@@ -77,6 +77,21 @@ def test_deleted_rows_do_not_come_back(table: Table) -> None:
     after = table.snapshot()
     assert after.num_rows() == COUNT + COUNT // 2
     assert after.scan().collect()["id"].to_list() == [*range(1, COUNT, 2), *range(COUNT, 2 * COUNT)]
+
+
+def test_rows_that_shall_lie_apart_are_parted(table: Table) -> None:
+    """What one file held until now, and nothing where all rows of a kind are gone."""
+    rows = part(0, 100).with_columns(noise=pl.when(pl.col("id") % 3 == 0).then("noise"))
+    before = filled(table, rows)
+    upkeep.combine(before, in_order(before), sort_by=("id",), apart_by="noise")
+    after = table.snapshot()
+    assert sorted(after.files().select("num_records", "null_count.noise").rows()) == [(34, 0), (66, 66)]
+    assert after.scan().collect().sort("id").equals(rows)
+    some = after.files().filter(pl.col("null_count.noise") == 0)["path"].item()
+    after.commit(delete={some: np.arange(34, dtype=np.uint32)})
+    upkeep.combine(table.snapshot(), in_order(table.snapshot()), apart_by="noise")
+    assert table.snapshot().files()["num_records"].to_list() == [66]
+    assert len(list(Path(table.uri).glob("*-0000?.parquet"))) == 4, "no file of nothing is left"
 
 
 def test_many_small_files_do_not_become_many_small_row_groups(table: Table) -> None:
