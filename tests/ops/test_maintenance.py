@@ -243,16 +243,16 @@ def test_nothing_is_removed_while_a_restore_point_cannot_be_read(lake: Lake, tab
 
 
 def test_a_writer_that_was_faster_wins(lake: Lake, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = upkeep._write_one
+    real = upkeep._write
 
-    def slow(snapshot: Snapshot, paths: list[str], sort_by: Any) -> Any:
-        staged = real(snapshot, paths, sort_by)
+    def slow(*write: Any) -> Any:
+        staged = real(*write)
         other = table.snapshot()
         rewritten = other.stage(other.scan(uris=other.uris()[:1]).with_columns(text=pl.lit("changed")))
         other.commit(add=rewritten, remove=other.files()["path"].to_list()[:1])
         return staged
 
-    monkeypatch.setattr(upkeep, "_write_one", slow)
+    monkeypatch.setattr(upkeep, "_write", slow)
     done = run(lake)["bronze/things"]
     assert (done.combined, done.skipped) == (0, "writers were faster; its small files are taken up next time")
     rows = table.snapshot().scan().collect()
@@ -265,14 +265,14 @@ def test_a_writer_that_was_faster_wins(lake: Lake, table: Table, monkeypatch: py
 def test_a_writer_that_appends_meanwhile_is_no_conflict(
     lake: Lake, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = upkeep._write_one
+    real = upkeep._write
 
-    def slow(snapshot: Snapshot, paths: list[str], sort_by: Any) -> Any:
-        staged = real(snapshot, paths, sort_by)
+    def slow(*write: Any) -> Any:
+        staged = real(*write)
         add(table, frame(500, batch=13))
         return staged
 
-    monkeypatch.setattr(upkeep, "_write_one", slow)
+    monkeypatch.setattr(upkeep, "_write", slow)
     assert run(lake)["bronze/things"].combined == 12
     assert len(ids(table.snapshot())) == 39
 
