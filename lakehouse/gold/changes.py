@@ -1,8 +1,8 @@
-"""Which groups of a model the news touches: two versions of what it reads, compared where their files differ.
+"""Which groups of a model the news touches: two versions of what it reads, compared where the log says that they differ.
 
-The Delta log names every file of a version, and which of its rows are gone. What both versions have alike holds the same
-rows; of the rest, each group's rows before are set against its rows after. So upserts, deletes, late rows, rows that move from one group to
-another and groups that vanish are all seen, and compaction, which only moves rows between files, touches nothing.
+The log names the files that came and went between the two, and which rows were taken out of files that stayed. Each group's rows
+before are set against its rows after. So upserts, deletes, late rows, rows that move from one group to another and groups
+that vanish are all seen; compaction, which only moves rows between files, touches nothing and is not read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from lakehouse.gold.project import Model
 from lakehouse.gold.relations import rows_of, source_of
-from lakehouse.storage import Snapshot, deleted_sql, quote_identifier
+from lakehouse.storage import Part, Snapshot, deleted_sql, difference, quote_identifier
 
 #: Schema of the tables that hold the touched groups; the macro ``touched_groups`` names them alike.
 SCHEMA = "lakehouse_build"
@@ -23,28 +23,9 @@ def touched_table(model: str, *, of: str = "") -> str:
     return f"{SCHEMA}.{quote_identifier(f'touched {model}' + (of and f' by {of}'))}"
 
 
-def differing_files(old: Snapshot, new: Snapshot) -> tuple[list[str], list[str]]:
-    """(URIs that only the old version has, URIs that only the new one has)."""
-    before, after = set(old.uris()), set(new.uris())
-    return sorted(before - after), sorted(after - before)
-
-
-def shrunk_files(old: Snapshot, new: Snapshot) -> list[str]:
-    """URIs of the files that both versions have, with other rows gone from them."""
-    before, after = old.vectors(), new.vectors()
-    both = {*before, *after}.intersection(old.uris()).intersection(new.uris())
-    return sorted(uri for uri in both if before.get(uri) != after.get(uri))
-
-
 def are_comparable(old: Snapshot, new: Snapshot) -> bool:
-    """Same columns, and nothing of the old version that would be read has been vacuumed."""
-    if old.schema() != new.schema():
-        return False
-    root = old.table.uri.rstrip("/") + "/"
-    gone = old.vectors()
-    files, shrunk = differing_files(old, new)[0], shrunk_files(old, new)
-    lists = {gone[uri] for uri in (*files, *shrunk) if uri in gone}
-    return all(old.table.objects.info(uri.removeprefix(root)) is not None for uri in (*files, *lists))
+    """Same columns, and nothing that would be read of the two versions has been vacuumed."""
+    return old.schema() == new.schema() and difference(old, new).is_readable()
 
 
 def is_touched_sql(model: Model, row: str) -> str:
@@ -64,13 +45,14 @@ def find_touched(
     parts = []
     for name, groups in model.touched_by.items():
         columns = [quote_identifier(column) for column in now[name].schema()]
-        came_and_went = _rows_of_files(before[name], now[name])
-        marked = _rows_marked(cursor, before[name], now[name], touched_table(model.name, of=name))
+        found = difference(before[name], now[name])
+        came_and_went = [*_rows_of_files(found.came, 1), *_rows_of_files(found.went, -1)]
+        marked = _rows_marked(cursor, found.changed, touched_table(model.name, of=name))
         if isinstance(groups, str):
             if both := [*came_and_went, *marked]:
                 parts.append(_by_query(groups, columns, key, " UNION ALL ".join(both)))
             continue
-        if len(came_and_went) > 1:
+        if found.came and found.went:
             parts.append(_by_key(groups, columns, key, " UNION ALL ".join(came_and_went)))
         else:
             # Files came and none went, or the other way round: nothing to set their rows against.
@@ -84,35 +66,41 @@ def find_touched(
     cursor.execute(f"CREATE OR REPLACE TABLE {touched_table(model.name)} AS {' UNION '.join(parts)}")
 
 
-def _rows_of_files(old: Snapshot, new: Snapshot) -> list[str]:
+def _rows_of_files(parts: Sequence[Part], sign: int) -> list[str]:
     """SQL for the rows of files that only one version has: ``__sign`` is 1 for the new one's, -1 for the old one's."""
-    removed, added = differing_files(old, new)
-    parts = [(1, source_of(new, added))] if added else []
-    parts += [(-1, source_of(old, removed))] if removed else []
-    return [f"SELECT *, {sign} AS __sign FROM {rows}" for sign, rows in parts]
+    by_version: dict[int, list[Part]] = {}
+    for part in parts:
+        by_version.setdefault(part.snapshot.version, []).append(part)
+    return [
+        f"SELECT *, {sign} AS __sign FROM {source_of(group[0].snapshot, [part.uri for part in group])}"
+        for group in by_version.values()
+    ]
 
 
-def _rows_marked(cursor: Any, old: Snapshot, new: Snapshot, places: str) -> list[str]:
+def _rows_marked(cursor: Any, changed: Sequence[tuple[Part, Part]], places: str) -> list[str]:
     """SQL for the rows of files that both versions have and that are gone from one of them only; signs as above.
 
     Args:
         places: name of a table to make: where these rows are.
     """
-    shrunk = shrunk_files(old, new)
-    if not shrunk:
+    if not changed:
         return []
     # A table, not a subquery: the reader of the files then sees how few rows are asked for. File by file, so that numbers
     # are compared and not names: both together took three times as long (measured).
     parts = []
-    for file, uri in enumerate(shrunk):
-        was, is_ = deleted_sql(old, uri), deleted_sql(new, uri)
+    for file, (old, new) in enumerate(changed):
+        was, is_ = deleted_sql(old.snapshot, old.uri), deleted_sql(new.snapshot, new.uri)
         parts.append(f"SELECT {file} AS file, row, -1 AS sign FROM (FROM {is_} EXCEPT FROM {was})")
         parts.append(f"SELECT {file} AS file, row, 1 AS sign FROM (FROM {was} EXCEPT FROM {is_})")
     cursor.execute(f"CREATE OR REPLACE TABLE {places} AS {' UNION ALL '.join(parts)}")
     found = cursor.execute(f"SELECT DISTINCT file, sign FROM {places} ORDER BY ALL").fetchall()
     return [
         f"SELECT *, {sign} AS __sign FROM "
-        + rows_of(new, shrunk[file], f"(FROM {places} WHERE file = {file} AND sign = {sign})")
+        + rows_of(
+            changed[file][1].snapshot,
+            changed[file][1].uri,
+            f"(FROM {places} WHERE file = {file} AND sign = {sign})",
+        )
         for file, sign in found
     ]
 

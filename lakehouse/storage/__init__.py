@@ -1,6 +1,7 @@
 """The only door to Delta tables and to objects: nothing else in the project imports a storage library."""
 
 from lakehouse.storage.commits import CommitInfo, StagedFile
+from lakehouse.storage.difference import Difference, Part, difference
 from lakehouse.storage.duck import (
     connect_duckdb,
     deleted_sql,
@@ -19,14 +20,17 @@ from lakehouse.storage.table import Table
 
 __all__ = [
     "CommitInfo",
+    "Difference",
     "Lake",
     "ObjectInfo",
     "Objects",
+    "Part",
     "Snapshot",
     "StagedFile",
     "Table",
     "connect_duckdb",
     "deleted_sql",
+    "difference",
     "duckdb_source",
     "duckdb_type",
     "engine_translated",

@@ -11,6 +11,7 @@ import pytest
 
 from lakehouse import names
 from lakehouse.errors import GoldBuildError
+from lakehouse.storage import difference, upkeep
 from tests.gold.conftest import Workshop, order
 
 pytestmark = pytest.mark.slow
@@ -44,6 +45,13 @@ def rewrite(
     snapshot.commit(
         add=staged, remove=drop, delete=marked, metadata={"stage": "silver", "contract_hash": "c1"}, txns={names.app_id("silver", "orders"): batch}
     )  # fmt: skip
+
+
+def compact(shop: Workshop, chance: random.Random | None = None) -> None:
+    """What maintenance does: some files (all of them without ``chance``) become one."""
+    snapshot = shop.lake.table("silver", "orders").snapshot()
+    files = snapshot.files()["path"].to_list()
+    upkeep.combine(snapshot, chance.sample(files, chance.randint(1, len(files))) if chance else files)
 
 
 def test_only_touched_groups_are_written(shop: Workshop) -> None:
@@ -127,6 +135,70 @@ def test_rows_that_only_move_between_files_touch_nothing(shop: Workshop) -> None
     assert shop.files("daily") == before
 
 
+def test_rows_that_compaction_moves_are_not_read(shop: Workshop) -> None:
+    shop.land([order(4, "b", 40)])
+    table = shop.lake.table("silver", "orders")
+    before = table.snapshot()
+    shop.land([order(5, "c", 50)])
+    news = set(table.snapshot().uris()) - set(before.uris())
+    compact(shop)
+    compacted = set(table.snapshot().uris())
+    shop.land([order(6, "a", 60)])
+    now = table.snapshot()
+    latest = set(now.uris()) - compacted
+    found = difference(before, now)
+    assert {part.uri for part in found.came} == news | latest
+    assert (found.went, found.changed) == ([], [])
+
+
+def test_rows_that_go_before_and_after_a_compaction_are_told(shop: Workshop) -> None:
+    table = shop.lake.table("silver", "orders")
+    before = table.snapshot()
+    path = before.files()["path"][0]
+    rewrite(shop, set(), [], {path: [0]})
+    compact(shop)
+    moved = table.snapshot().files()["path"][0]
+    rewrite(shop, set(), [], {moved: [0]})
+    now = table.snapshot()
+    found = difference(before, now)
+    was_is = {(old.uri, new.uri) for old, new in found.changed}
+    assert (found.came, found.went) == ([], [])
+    assert was_is == {(before.table.objects.url(p), before.table.objects.url(p)) for p in (path, moved)}
+
+
+def test_a_log_that_does_not_add_up_is_not_believed(shop: Workshop) -> None:
+    """Another program's commit that says of new rows that they are old ones."""
+    shop.mart("daily", DAILY)
+    shop.mart("whole", WHOLE)
+    shop.build_well()
+    table = shop.lake.table("silver", "orders")
+    snapshot = table.snapshot()
+    rows = snapshot.scan().collect()
+    more = pl.concat([rows, pl.DataFrame([order(9, "b", 90)], schema=rows.schema, orient="row")])
+    batch = shop.batches["orders"] = shop.batches["orders"] + 1
+    snapshot.commit(
+        add=table.stage(more.lazy()), remove=snapshot.files()["path"], data_change=False,
+        metadata={"stage": "silver", "contract_hash": "c1"}, txns={names.app_id("silver", "orders"): batch},
+    )  # fmt: skip
+    assert shop.build_well().model("daily").strategy == "replace_groups"
+    assert shop.rows("daily") == shop.rows("whole")
+
+
+def test_files_that_compaction_left_may_be_removed(shop: Workshop) -> None:
+    """The model goes on building by groups: what was moved is not needed, only what came."""
+    shop.mart("daily", DAILY)
+    shop.mart("whole", WHOLE)
+    shop.build_well()
+    table = shop.lake.table("silver", "orders")
+    old = table.snapshot().files()["path"].to_list()
+    compact(shop)
+    shop.land([order(8, "b", 80)])
+    for path in set(old) - set(table.snapshot().files()["path"]):
+        table.objects.delete(path)
+    assert shop.build_well().model("daily").strategy == "replace_groups"
+    assert shop.rows("daily") == shop.rows("whole")
+
+
 def test_a_null_group_is_a_group(shop: Workshop) -> None:
     shop.mart("daily", DAILY)
     shop.land([order(4, "b", 40), {**order(5, "x", 1), "day": None}])
@@ -172,6 +244,10 @@ def test_incremental_equals_a_full_rebuild_under_upserts_and_deletes(shop: Works
             for n in range(chance.randint(0, 3))
         ]
         rewrite(shop, dropped, back, marked)
+        for _ in range(chance.randint(0, 2)):
+            compact(shop, chance)
+            if chance.random() < 0.5:
+                shop.land([order(1000 * (step + 1) + chance.randint(0, 999), "e", 5)])
         result = shop.build_well()
         assert shop.rows("daily") == shop.rows("whole")
         incremental = shop.rows("monthly")

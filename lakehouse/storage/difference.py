@@ -1,0 +1,162 @@
+"""Where the rows lie in which two versions of a table differ.
+
+The log says of every commit whether it changed data or only moved rows between files (``dataChange``, which maintenance
+sets to false: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#add-file-and-remove-file). What the changing
+commits between the two versions added and took out, set off against each other, is the difference: rows that
+compaction moved need not be read, even where it has put new rows and old ones into one file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from lakehouse.storage import log
+from lakehouse.storage.deletion import Vector, vector_of
+from lakehouse.storage.snapshot import Snapshot
+
+#: A data file and which of its rows are gone: the two together are what the log knows a file by.
+_State = tuple[str, Vector | None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A data file as one version has it."""
+
+    snapshot: Snapshot
+    uri: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What has to be read to see every row that only one of two versions has.
+
+    came       files that the new one has more, whose rows are new; rows that were moved may be among them
+    went       files that the old one has more, likewise
+    changed    files that both have, with other rows gone from them: as the old one has it, as the new one has it
+    """
+
+    came: list[Part] = field(default_factory=list)
+    went: list[Part] = field(default_factory=list)
+    changed: list[tuple[Part, Part]] = field(default_factory=list)
+
+    def is_readable(self) -> bool:
+        """False when maintenance has removed one of the files since."""
+        parts = [*self.came, *self.went, *(part for pair in self.changed for part in pair)]
+        files = {part.uri for part in parts}
+        lists = {part.snapshot.vectors().get(part.uri) for part in parts} - {None}
+        objects = parts[0].snapshot.table.objects if parts else None
+        root = "" if objects is None else objects.root.rstrip("/") + "/"
+        return objects is None or all(
+            objects.info(str(uri).removeprefix(root)) is not None for uri in (*files, *lists)
+        )
+
+
+def difference(old: Snapshot, new: Snapshot) -> Difference:
+    """The difference of two versions of one table with the same columns.
+
+    Told by the log where maintenance may have moved rows in between; else, and where the log does not reach back or
+    its files have been removed, by the files of both: then rows that were moved are on both sides.
+    """
+    by_files = _by_files(old, new)
+    if not by_files.went:
+        return by_files
+    by_log = _by_log(old, new)
+    return by_files if by_log is None or not by_log.is_readable() else by_log
+
+
+def _by_files(old: Snapshot, new: Snapshot) -> Difference:
+    before, after = _states(old), _states(new)
+    net = dict.fromkeys(before.items(), -1)
+    for state in after.items():
+        net[state] = net.get(state, 0) + 1
+    return _sorted(net, lambda state, sign: old if sign < 0 else new)
+
+
+def _states(snapshot: Snapshot) -> dict[str, Vector | None]:
+    vectors = snapshot._vectors
+    return {path: vectors.get(path) for path in map(unquote, snapshot.files()["path"])}
+
+
+def _sorted(net: Mapping[_State, int], version: Any) -> Difference:
+    """``version``: gives the snapshot in which a file is in this state."""
+    sides: dict[str, dict[int, Part]] = defaultdict(dict)
+    for (path, vector), sign in sorted(net.items(), key=lambda item: item[0][0]):
+        if sign:
+            snapshot = version((path, vector), sign)
+            sides[path][sign] = Part(snapshot, snapshot.table.objects.url(path))
+    found = Difference()
+    for both in sides.values():
+        if len(both) == 2:
+            found.changed.append((both[-1], both[1]))
+        elif 1 in both:
+            found.came.append(both[1])
+        else:
+            found.went.append(both[-1])
+    return found
+
+
+def _by_log(old: Snapshot, new: Snapshot) -> Difference | None:
+    """None when the log does not tell: it does not reach back, or what it says does not add up."""
+    before = old.files().select("path", "num_records", "num_deleted")
+    on_disk = {unquote(path): rows + gone for path, rows, gone in before.iter_rows()}
+    net: dict[_State, int] = defaultdict(int)
+    seen_at: dict[_State, int] = {}
+    for number in range(old.version + 1, new.version + 1):
+        raw = new.table.objects.read(log.commit_file(number))
+        if raw is None:
+            return None
+        for action in log.actions(raw):
+            if (entry := action.get("add")) is not None:
+                state = _state(entry)
+                on_disk[state[0]] = json.loads(entry.get("stats") or "{}").get("numRecords")
+                seen_at[state] = number
+                net[state] += bool(entry.get("dataChange", True))
+            elif (entry := action.get("remove")) is not None:
+                net[_state(entry)] -= bool(entry.get("dataChange", True))
+    left = {state: sign for state, sign in net.items() if sign}
+    if not _adds_up(left, on_disk, new.num_rows() - old.num_rows()):
+        return None
+    before_states, after_states = _states(old).items(), _states(new).items()
+    between: dict[int, Snapshot] = {}
+
+    def version(state: _State, sign: int) -> Snapshot:
+        for snapshot, states in ((new, after_states), (old, before_states)):
+            if state in states:
+                return snapshot
+        number = seen_at[state]
+        if number not in between:
+            between[number] = new.table.snapshot(number)
+        return between[number]
+
+    if any(state not in seen_at and state not in before_states for state in left):
+        return None
+    found = _sorted(left, version)
+    return found if all(snapshot.schema() == new.schema() for snapshot in between.values()) else None
+
+
+def _state(entry: Mapping[str, Any]) -> _State:
+    described = entry.get("deletionVector")
+    return unquote(entry["path"]), vector_of(described) if described else None
+
+
+def _adds_up(net: Mapping[_State, int], on_disk: Mapping[str, int | None], expected: int) -> bool:
+    """True when each file came or went once at most, and all together make the difference of both versions' rows."""
+    if any(abs(sign) > 1 for sign in net.values()) or not _once_a_side(net.items()):
+        return False
+    rows = 0
+    for (path, vector), sign in net.items():
+        in_file = on_disk.get(path)
+        if in_file is None:
+            return False
+        rows += sign * (in_file - (0 if vector is None else vector.cardinality))
+    return rows == expected
+
+
+def _once_a_side(net: Iterable[tuple[_State, int]]) -> bool:
+    sides = [(path, sign) for (path, _), sign in net]
+    return len(sides) == len(set(sides))
