@@ -1,7 +1,7 @@
 """The only door to Delta tables and to objects: nothing else in the project imports a storage library."""
 
 from lakehouse.storage.commits import CommitInfo, StagedFile
-from lakehouse.storage.difference import Difference, Part, difference
+from lakehouse.storage.differences import Part, difference
 from lakehouse.storage.duck import (
     connect_duckdb,
     deleted_sql,
@@ -20,7 +20,6 @@ from lakehouse.storage.table import Table
 
 __all__ = [
     "CommitInfo",
-    "Difference",
     "Lake",
     "ObjectInfo",
     "Objects",

@@ -9,7 +9,8 @@ in between is looked at as the protocol says: another's added files do no harm, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +24,8 @@ from lakehouse.storage.deletion import FEATURE, Vector, vector_of
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.stats import lower_bound, upper_bound
 
+#: Where each takes milliseconds to be answered.
+REQUESTS_AT_ONCE = 16
 #: A commit that met this many others' is given up: the stage reads again and does what is left.
 _MAX_TURNS = 100
 _LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
@@ -192,6 +195,23 @@ def _conflict(theirs: Iterable[Mapping[str, Any]], ours: set[str], only_adds: bo
     return None
 
 
+def commits(objects: Objects, versions: range) -> Iterator[tuple[int, bytes]]:
+    """These commits in this order, up to the first that is not there any more; far ones are read several at once."""
+
+    def read(version: int) -> bytes | None:
+        return objects.read(commit_file(version))
+
+    step = 4 * REQUESTS_AT_ONCE if objects.is_remote else 1
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        for first in range(0, len(versions), step):
+            some = versions[first : first + step]
+            found = pool.map(read, some) if step > 1 else map(read, some)
+            for version, raw in zip(some, found, strict=True):
+                if raw is None:
+                    return
+                yield version, raw
+
+
 def actions(raw: bytes) -> list[dict[str, Any]]:
     """The entries of one commit."""
     return [json.loads(line) for line in raw.splitlines() if line.strip()]
@@ -215,14 +235,15 @@ def vectors_at(
         checkpoint = _checkpoint_before(objects, version)
         if checkpoint is not None and checkpoint > start:
             start, found = checkpoint, _in_checkpoint(objects, checkpoint)
-    for number in range(start + 1, version + 1):
-        raw = objects.read(commit_file(number))
-        if raw is None:
-            raise StorageError(
-                f"{objects.url(commit_file(number))} is missing, and no checkpoint stands for it",
-                hint="lakehouse doctor",
-            )
+    reached = start
+    for number, raw in commits(objects, range(start + 1, version + 1)):
         _apply(found, actions(raw))
+        reached = number
+    if reached < version:
+        raise StorageError(
+            f"{objects.url(commit_file(reached + 1))} is missing, and no checkpoint stands for it",
+            hint="lakehouse doctor",
+        )
     return found
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -31,8 +31,6 @@ from lakehouse.storage.retry import patient
 from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.table import Table
 
-#: Requests at once where each takes milliseconds to be answered.
-_AT_ONCE = 16
 _LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 #: What a writer leaves in a table's folder: data files, and vectors of deleted rows.
 _DATA_FILE = re.compile(r"[^/]+\.parquet[^/]*|deletion_vector_[^/]+\.bin")
@@ -207,7 +205,7 @@ def _needed(snapshot: Snapshot, candidates: set[str], kept: Sequence[int], cutof
     needed: set[str] = set()
     removed_at: dict[_Known, int] = {}
     is_recent = True
-    for version, raw in _log(snapshot.table, snapshot.version):
+    for version, raw in log.commits(snapshot.table.objects, range(snapshot.version, -1, -1)):
         actions = log.actions(raw)
         stamp = next((a["commitInfo"].get("timestamp", 0) for a in actions if "commitInfo" in a), 0)
         is_recent = is_recent and datetime.fromtimestamp(int(stamp) / 1000, UTC) >= cutoff
@@ -241,26 +239,9 @@ def _any_in(versions: Sequence[int], first: int, end: int) -> bool:
     return bisect_left(versions, first) < bisect_left(versions, end)
 
 
-def _log(table: Table, newest: int) -> Iterator[tuple[int, bytes]]:
-    """The commits from ``newest`` back, as far as the log reaches."""
-
-    def read(version: int) -> bytes | None:
-        return table.objects.read(log.commit_file(version))
-
-    step = 4 * _AT_ONCE if table.objects.is_remote else 1
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for last in range(newest, -1, -step):
-            versions = range(last, max(-1, last - step), -1)
-            found = pool.map(read, versions) if step > 1 else map(read, versions)
-            for version, raw in zip(versions, found, strict=True):
-                if raw is None:
-                    return
-                yield version, raw
-
-
 def remove_files(table: Table, files: Sequence[ObjectInfo]) -> None:
     """Delete data files that no commit will ever name again."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(log.REQUESTS_AT_ONCE) as pool:
         list(pool.map(table.objects.delete, [info.path for info in files]))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -82,8 +82,8 @@ def _states(snapshot: Snapshot) -> dict[str, Vector | None]:
     return {path: vectors.get(path) for path in map(unquote, snapshot.files()["path"])}
 
 
-def _sorted(net: Mapping[_State, int], version: Any) -> Difference:
-    """``version``: gives the snapshot in which a file is in this state."""
+def _sorted(net: Mapping[_State, int], version: Callable[[_State, int], Snapshot]) -> Difference:
+    """``version``: gives the snapshot in which a file is in this state, of which there is one more (1) or less (-1)."""
     sides: dict[str, dict[int, Part]] = defaultdict(dict)
     for (path, vector), sign in sorted(net.items(), key=lambda item: item[0][0]):
         if sign:
@@ -103,40 +103,53 @@ def _sorted(net: Mapping[_State, int], version: Any) -> Difference:
 def _by_log(old: Snapshot, new: Snapshot) -> Difference | None:
     """None when the log does not tell: it does not reach back, or what it says does not add up."""
     before = old.files().select("path", "num_records", "num_deleted")
-    on_disk = {unquote(path): rows + gone for path, rows, gone in before.iter_rows()}
-    net: dict[_State, int] = defaultdict(int)
-    seen_at: dict[_State, int] = {}
-    for number in range(old.version + 1, new.version + 1):
-        raw = new.table.objects.read(log.commit_file(number))
-        if raw is None:
-            return None
-        for action in log.actions(raw):
-            if (entry := action.get("add")) is not None:
-                state = _state(entry)
-                on_disk[state[0]] = json.loads(entry.get("stats") or "{}").get("numRecords")
-                seen_at[state] = number
-                net[state] += bool(entry.get("dataChange", True))
-            elif (entry := action.get("remove")) is not None:
-                net[_state(entry)] -= bool(entry.get("dataChange", True))
-    left = {state: sign for state, sign in net.items() if sign}
-    if not _adds_up(left, on_disk, new.num_rows() - old.num_rows()):
+    said = _Said({unquote(path): rows + gone for path, rows, gone in before.iter_rows()})
+    newest = old.version
+    for newest, raw in log.commits(new.table.objects, range(old.version + 1, new.version + 1)):
+        said.take(newest, log.actions(raw))
+    net = {state: sign for state, sign in said.net.items() if sign}
+    if newest < new.version or not _adds_up(net, said.on_disk, new.num_rows() - old.num_rows()):
         return None
-    before_states, after_states = _states(old).items(), _states(new).items()
+    at_ends = [(snapshot, _states(snapshot).items()) for snapshot in (new, old)]
     between: dict[int, Snapshot] = {}
 
     def version(state: _State, sign: int) -> Snapshot:
-        for snapshot, states in ((new, after_states), (old, before_states)):
+        for snapshot, states in at_ends:
             if state in states:
                 return snapshot
-        number = seen_at[state]
+        number = said.seen_at[state]
         if number not in between:
             between[number] = new.table.snapshot(number)
         return between[number]
 
-    if any(state not in seen_at and state not in before_states for state in left):
-        return None
-    found = _sorted(left, version)
+    if any(state not in said.seen_at and state not in at_ends[-1][1] for state in net):
+        return None  # taken out, and never there
+    found = _sorted(net, version)
     return found if all(snapshot.schema() == new.schema() for snapshot in between.values()) else None
+
+
+@dataclass
+class _Said:
+    """What some commits say.
+
+    on_disk    rows in each file, those that are gone among them; None where a commit does not say
+    net        how often a state came by commits that changed data, less how often it went by them
+    seen_at    the last version that put a file into this state
+    """
+
+    on_disk: dict[str, int | None]
+    net: dict[_State, int] = field(default_factory=lambda: defaultdict(int))
+    seen_at: dict[_State, int] = field(default_factory=dict)
+
+    def take(self, version: int, actions: Iterable[Mapping[str, Any]]) -> None:
+        for action in actions:
+            if (entry := action.get("add")) is not None:
+                state = _state(entry)
+                self.on_disk[state[0]] = json.loads(entry.get("stats") or "{}").get("numRecords")
+                self.seen_at[state] = version
+                self.net[state] += bool(entry.get("dataChange", True))
+            elif (entry := action.get("remove")) is not None:
+                self.net[_state(entry)] -= bool(entry.get("dataChange", True))
 
 
 def _state(entry: Mapping[str, Any]) -> _State:
