@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lakehouse.memory import SharedMemory
 from lakehouse.settings import Settings
 
 #: A stage of a pipeline: layer and source.
 Stage = tuple[str, str]
-#: What runs a stage with its share of the memory. The flag says whether what follows may run.
-Act = Callable[[str, str, Settings], tuple[Any, bool]]
+#: What runs a stage, with the memory that it shares with the others. The flag says whether what follows may run.
+Act = Callable[[str, str, SharedMemory], tuple[Any, bool]]
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Ahead:
         # One more than cores: while one waits for the disk, or for Python, the others keep the cores busy.
         more = 1 if settings.thread_count > 1 else 0
         workers = min(settings.thread_count + more, len(self._jobs))
-        self._settings = settings.shared_by(workers)
+        self._memory = SharedMemory(settings.memory_limit_bytes, max(workers, 1))
         for number in range(workers):
             threading.Thread(target=self._work, name=f"stages-{number}", daemon=True).start()
 
@@ -80,7 +81,7 @@ class Ahead:
         stage, future = (layer, source), self._futures[layer, source]
         self._say(self._at_work.add, stage)
         try:
-            outcome, goes_on = self._act(layer, source, self._settings)
+            outcome, goes_on = self._act(layer, source, self._memory)
         except BaseException as error:  # noqa: BLE001  it belongs to the step that asks
             self._say(self._at_work.discard, stage)
             future.set_exception(error)

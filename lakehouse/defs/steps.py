@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -20,14 +20,14 @@ from lakehouse.defs.ahead import Ahead
 from lakehouse.defs.events import stage_metadata, table_schema
 from lakehouse.defs.runtime import Runtime, runtime_of
 from lakehouse.defs.workers import note_worker
+from lakehouse.memory import SharedMemory
 from lakehouse.pipelines import Pipeline
 from lakehouse.planning import plan
 from lakehouse.results import StageResult
-from lakehouse.settings import Settings
 from lakehouse.silver import refine
 from lakehouse.storage import Snapshot
 
-_STAGES: dict[names.Layer, Callable[..., StageResult]] = {"bronze": ingest, "silver": refine}
+_LAYERS: tuple[names.Layer, ...] = ("bronze", "silver")
 _Found = list[tuple[Check, CheckOutcome, Finding]]
 
 
@@ -57,7 +57,7 @@ def run_stage(
     try:
         done = _ahead(context, runtime).take(layer, source)
         if done is None:
-            done = stage_and_check(runtime, layer, pipeline, runtime.settings, context.run)
+            done = stage_and_check(runtime, layer, pipeline, context.run)
     except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.failed(context, layer, source, error)
     if done.snapshot is None:
@@ -80,21 +80,37 @@ def run_stage(
 
 
 def stage_and_check(
-    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run: dg.DagsterRun
+    runtime: Runtime,
+    layer: names.Layer,
+    pipeline: Pipeline,
+    run: dg.DagsterRun,
+    memory: SharedMemory | None = None,
 ) -> StageDone:
-    """The stage itself, measured when the run is profiled. Raises whatever the stage raises."""
+    """The stage itself, measured when the run is profiled. Raises whatever the stage raises.
+
+    Args:
+        memory: what stages at work beside each other share; default is all of the settings' limit.
+    """
     if runtime.profile is None:
-        return _stage_and_check(runtime, layer, pipeline, settings, run)
+        return _stage_and_check(runtime, layer, pipeline, run, memory)
     with runtime.profile.measure(layer, pipeline.name):
-        done = _stage_and_check(runtime, layer, pipeline, settings, run)
+        done = _stage_and_check(runtime, layer, pipeline, run, memory)
     runtime.profile.add_stage(done.result, transform=pipeline.spec.transform)
     return done
 
 
 def _stage_and_check(
-    runtime: Runtime, layer: names.Layer, pipeline: Pipeline, settings: Settings, run: dg.DagsterRun
+    runtime: Runtime,
+    layer: names.Layer,
+    pipeline: Pipeline,
+    run: dg.DagsterRun,
+    memory: SharedMemory | None,
 ) -> StageDone:
-    result = _STAGES[layer](runtime.lake, settings, pipeline, run_id=run.run_id)
+    lake, settings = runtime.lake, runtime.settings
+    if layer == "bronze":
+        result = ingest(lake, settings, pipeline, run_id=run.run_id)
+    else:
+        result = refine(lake, settings, pipeline, run_id=run.run_id, memory=memory)
     snapshot = runtime.lake.table(layer, pipeline.name).snapshot_or_none()
     if snapshot is None:
         return StageDone(result, None, [])
@@ -118,7 +134,7 @@ def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
             name
             for name in order.sources(runtime.pipelines, runtime.settings)
             if chosen is not None
-            and all(dg.AssetKey(names.asset_key(layer, name)) in chosen for layer in _STAGES)
+            and all(dg.AssetKey(names.asset_key(layer, name)) in chosen for layer in _LAYERS)
         ]
         if len(sources) < 2 or runtime.profile is not None:  # nothing to do beside the step
             sources = []
@@ -128,12 +144,12 @@ def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
                 run_id=run_id, describe=describe,
             )  # fmt: skip
 
-        def act(layer: str, source: str, settings: Settings) -> tuple[StageDone, bool]:
-            done = stage_and_check(runtime, layer, runtime.pipelines[source], settings, context.run)  # type: ignore[arg-type]
+        def act(layer: str, source: str, memory: SharedMemory) -> tuple[StageDone, bool]:
+            done = stage_and_check(runtime, layer, runtime.pipelines[source], context.run, memory)  # type: ignore[arg-type]
             return done, not done.gates_closed
 
         runtime.ahead.clear()  # a process carries one run at a time
-        runtime.ahead[run_id] = Ahead(run_id, sources, list(_STAGES), runtime.settings, act)
+        runtime.ahead[run_id] = Ahead(run_id, sources, list(_LAYERS), runtime.settings, act)
     return runtime.ahead[run_id]
 
 

@@ -155,7 +155,7 @@ class _Work:
         self.app = names.app_id(STAGE, self.name)
         self.taken = self.silver.txn(self.app)
         self.book = Book(lake, self.name) if lake.table("quarantine", self.name).exists() else None
-        self.spool = Spool(settings, self.bronze.scan(uris=self.bronze.uris()[:1]))
+        self.spool = Spool(settings, pipeline, self.bronze.scan(uris=self.bronze.uris()[:1]))
 
     def __enter__(self) -> _Work:
         return self

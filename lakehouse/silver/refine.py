@@ -13,6 +13,7 @@ from lakehouse import names, quarantine
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import CommitConflict, ConservationError
 from lakehouse.ledger import Ledger
+from lakehouse.memory import SharedMemory
 from lakehouse.pipelines import Pipeline
 from lakehouse.results import BatchCounts, StageResult
 from lakehouse.settings import Settings
@@ -30,10 +31,20 @@ STAGE: names.Layer = "silver"
 _ATTEMPTS = 20
 
 
-def refine(lake: Lake, settings: Settings, pipeline: Pipeline, *, run_id: str = "") -> StageResult:
+def refine(
+    lake: Lake,
+    settings: Settings,
+    pipeline: Pipeline,
+    *,
+    run_id: str = "",
+    memory: SharedMemory | None = None,
+) -> StageResult:
     """Bring every bronze batch that silver does not have yet into ``silver.<name>``, in one commit.
 
     Refused rows are committed to ``quarantine.<name>`` first, whole, with the rules they broke.
+
+    Args:
+        memory: what the stages of this process share; default is all of the settings' limit.
 
     Raises:
         ContractError: a rule with ``on_failure: fail`` is broken, or the contract does not fit the table; the
@@ -49,7 +60,7 @@ def refine(lake: Lake, settings: Settings, pipeline: Pipeline, *, run_id: str = 
     while (batches := _next_batches(lake, pipeline)) is not None:
         try:
             with engine_translated(f"silver.{pipeline.name} batches {batches[0]} to {batches[1]}"):
-                part = _refine_batches(lake, settings, pipeline, table, batches, run_id)
+                part = _refine_batches(lake, settings, pipeline, table, batches, run_id, memory)
         except CommitConflict:
             # Another run refined these batches, or a replay released rows: read again, then skip or redo.
             conflicts += 1
@@ -79,14 +90,20 @@ def _next_batches(lake: Lake, pipeline: Pipeline) -> tuple[int, int] | None:
 
 
 def _refine_batches(
-    lake: Lake, settings: Settings, pipeline: Pipeline, table: Table, batches: tuple[int, int], run_id: str
+    lake: Lake,
+    settings: Settings,
+    pipeline: Pipeline,
+    table: Table,
+    batches: tuple[int, int],
+    run_id: str,
+    memory: SharedMemory | None,
 ) -> StageResult:
     snapshot = table.snapshot_or_none()
     if snapshot is not None and snapshot.txn(names.app_id(STAGE, pipeline.name)) >= batches[0]:
         raise CommitConflict(f"silver.{pipeline.name}: another run has refined batch {batches[0]}")
     bronze = lake.table("bronze", pipeline.name).snapshot()
     first_file = bronze.files_in_range(names.BATCH_ID, *batches)[:1]
-    with Spool(settings, bronze.scan(uris=first_file)) as spool:
+    with Spool(settings, pipeline, bronze.scan(uris=first_file), memory) as spool:
         return _Work(lake, pipeline, table, snapshot, bronze, batches, run_id, spool).run()
 
 
@@ -117,6 +134,7 @@ class _Work:
         source = bronze_rows(self.bronze, range(self.first, self.last + 1))
         came = by_batch(source.select(names.BATCH_ID).collect(engine="streaming"))
         rows_in = came.total()
+        self.spool.expect(rows_in)
         source = self.spool.hold(source, rows_in)
         prepared = self.spool.materialize(prepare(source, self.pipeline), rows_in)
         counts = self.contract.count(prepared)

@@ -147,7 +147,7 @@ def _once(
     if refined.is_empty():
         return result
     bronze = lake.table("bronze", pipeline.name).snapshot()
-    with Spool(settings, sample(bronze, refined)) as spool:
+    with Spool(settings, pipeline, sample(bronze, refined)) as spool:
         judged = judge(pipeline, bronze, refined, spool)
         result = replace(
             result,
@@ -207,7 +207,7 @@ def _heal(
     """
     planned = book.planned(action_id)
     bronze = lake.table("bronze", pipeline.name).snapshot()
-    with Spool(settings, sample(bronze, planned)) as spool:
+    with Spool(settings, pipeline, sample(bronze, planned)) as spool:
         judged = judge(pipeline, bronze, planned.select(WHERE), spool)
         refused = pl.concat([judged.held.select(WHERE), judged.missing])
         if refused.height:

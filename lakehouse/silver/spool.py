@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -12,12 +13,18 @@ from typing import Literal, Self
 import polars as pl
 
 from lakehouse.errors import ContractError
+from lakehouse.memory import SharedMemory
+from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
+from lakehouse.silver.prepare import prepare
 
 _SLICE = "__slice"
-#: Share of the memory limit that the changes of one slice may take, as the sample gives them; merging needs a few times
-#: that (what just fits takes six times as much at its peak: 0.25 went over the limit in tests/e2e/test_memory.py).
-_SLICE_SHARE = 0.14
+#: Share of the memory limit that rows may take at their peak; the rest is for the process itself.
+_ROWS_SHARE = 0.6
+#: How often typed rows are held at once at the peak of a stage, in each write mode (measured: 2.5, and 4.3 of a history).
+_COPIES = {"append": 2.5, "upsert": 3.0, "history": 5.0}
+#: So many rows are always held.
+_FEW = 20_000
 #: Rows of one row group of a spool file: what a streaming read of it holds at once.
 _SPOOL_GROUP = 100_000
 #: Spool files live for seconds: speed counts, not size.
@@ -28,17 +35,20 @@ class Spool:
     """A folder of one stage run, made when first needed and gone when the run ends.
 
     Args:
-        sample: some rows of the input; from their size follows how many rows are held at once. Typed rows,
-            their flags and their lineage take about as much again as the source's own.
+        sample: some rows of bronze; from their size, and that of what the pipeline makes of them, follows how many rows
+            are held at once.
+        memory: what the stages of this process share; default is all of the settings' limit.
     """
 
-    def __init__(self, settings: Settings, sample: pl.LazyFrame) -> None:
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, sample: pl.LazyFrame, memory: SharedMemory | None = None
+    ) -> None:
         self.folder = Path(settings.state_dir, "spool", uuid.uuid4().hex)
         self.index_folder = Path(settings.state_dir, "index")
         self.index_min_rows = settings.key_index_min_rows
-        self.memory_bytes = settings.memory_limit_bytes
-        self._sample = sample
-        self._rows_that_fit: int | None = None
+        self._memory = memory or SharedMemory(settings.memory_limit_bytes)
+        self._taken_bytes: int | None = None
+        self._pipeline, self._sample = pipeline, sample
 
     def __enter__(self) -> Self:
         return self
@@ -47,19 +57,44 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._taken_bytes is not None:
+            self._memory.give_back(self._taken_bytes)
+            self._taken_bytes = None
+
+    def expect(self, rows: int) -> None:
+        """Take as much of the shared memory as so many rows need, where there is as much."""
+        if self._taken_bytes is None and rows > _FEW:
+            self._taken_bytes = self._memory.take(int(rows * self._row_bytes / _ROWS_SHARE))
 
     @property
+    def memory_bytes(self) -> int:
+        if self._taken_bytes is None:
+            self._taken_bytes = self._memory.take(0)
+        return self._taken_bytes
+
+    @cached_property
     def rows_that_fit(self) -> int:
         """How many rows the stage may hold at once, judged by the memory that the sample takes."""
-        if self._rows_that_fit is None:
-            sample = self._sample.head(1_000).collect(engine="streaming")
-            row_bytes = max(2 * sample.estimated_size() / max(sample.height, 1), 32.0)
-            self._rows_that_fit = max(int(self.memory_bytes * _SLICE_SHARE / row_bytes), 20_000)
-        return self._rows_that_fit
+        return max(int(self.memory_bytes * _ROWS_SHARE / self._row_bytes), _FEW)
+
+    @cached_property
+    def _row_bytes(self) -> float:
+        """What a row of bronze takes at the stage's peak: as text, and typed with its flags and lineage."""
+        sample = self._sample.head(1_000).collect(engine="streaming")
+        text = sample.estimated_size()
+        try:
+            typed = prepare(sample.lazy(), self._pipeline).collect().estimated_size()
+        except pl.exceptions.PolarsError:  # a value stops the transform: told where all rows go through it
+            typed = text
+        copies = _COPIES[self._pipeline.spec.silver.mode]
+        return max((text + copies * typed) / max(sample.height, 1), 32.0)
+
+    def _fits(self, rows: int) -> bool:
+        return rows <= _FEW or rows <= self.rows_that_fit
 
     def hold(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
         """``frame`` read into memory when its ``rows`` fit, for who looks at it more than once; else as it is."""
-        return frame.collect(engine="streaming").lazy() if rows <= self.rows_that_fit else frame
+        return frame.collect(engine="streaming").lazy() if self._fits(rows) else frame
 
     def materialize(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
         """``frame``, computed once: in memory when its ``rows`` fit the limit, else on disk.
@@ -76,7 +111,7 @@ class Spool:
             ) from error
 
     def _materialize(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
-        if rows <= self.rows_that_fit:
+        if self._fits(rows):
             return frame.collect(engine="streaming").lazy()
         folder = self.folder / "prepared"
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,10 +124,10 @@ class Spool:
 
         Every piece is one chunk: to take rows out of many chunks cost five times as much (measured, a million rows).
         """
-        limit = self.rows_that_fit
-        if rows <= limit:
+        if self._fits(rows):
             yield changes.collect(engine="streaming").rechunk()
             return
+        limit = self.rows_that_fit
         count = -(-rows // limit)
         folder = self.folder / "slices" / uuid.uuid4().hex
         number = (pl.struct(key).hash(seed=0) % count).alias(_SLICE)

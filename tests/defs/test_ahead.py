@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse.defs.ahead import Ahead, left_at_work
+from lakehouse.memory import SharedMemory
 from lakehouse.settings import Settings, load_settings
 
 LAYERS = ("bronze", "silver")
@@ -22,7 +23,7 @@ def settings(tmp_path: Path) -> Settings:
 def test_every_stage_runs_once_and_bronze_before_silver(settings: Settings) -> None:
     seen: list[tuple[str, str]] = []
 
-    def act(layer: str, source: str, _: Settings) -> tuple[str, bool]:
+    def act(layer: str, source: str, _: SharedMemory) -> tuple[str, bool]:
         seen.append((layer, source))
         return f"{layer} {source}", True
 
@@ -33,22 +34,22 @@ def test_every_stage_runs_once_and_bronze_before_silver(settings: Settings) -> N
     assert all(seen.index(("bronze", name)) < seen.index(("silver", name)) for name in "abc")
 
 
-def test_two_pipelines_are_at_work_at_once_with_half_the_memory_each(settings: Settings) -> None:
+def test_two_pipelines_are_at_work_at_once_and_keep_to_the_limit_together(settings: Settings) -> None:
     both = threading.Barrier(2, timeout=20)
-    memory: list[int] = []
+    taken: list[int] = []
 
-    def act(layer: str, source: str, mine: Settings) -> tuple[str, bool]:
-        memory.append(mine.memory_limit_bytes)
+    def act(layer: str, source: str, memory: SharedMemory) -> tuple[str, bool]:
+        taken.append(memory.take(700 << 20))
         both.wait()
         return source, True
 
     ahead = Ahead("run", ["a", "b"], ["bronze"], settings, act)
     assert (ahead.take("bronze", "a"), ahead.take("bronze", "b")) == ("a", "b")
-    assert memory == [512 << 20] * 2
+    assert sorted(taken) == [324 << 20, 700 << 20]
 
 
 def test_an_error_reaches_its_own_step_and_nothing_follows_it(settings: Settings) -> None:
-    def act(layer: str, source: str, _: Settings) -> tuple[str, bool]:
+    def act(layer: str, source: str, _: SharedMemory) -> tuple[str, bool]:
         if source == "a":
             raise RuntimeError("the disk is gone")
         return layer, True
@@ -64,7 +65,7 @@ def test_an_error_reaches_its_own_step_and_nothing_follows_it(settings: Settings
 def test_a_closed_gate_leaves_what_follows_to_its_step(settings: Settings) -> None:
     seen: list[str] = []
 
-    def act(layer: str, source: str, _: Settings) -> tuple[Any, bool]:
+    def act(layer: str, source: str, _: SharedMemory) -> tuple[Any, bool]:
         seen.append(layer)
         return "refused", False
 
@@ -81,7 +82,7 @@ def test_what_is_not_of_the_run_is_left_to_its_step(settings: Settings) -> None:
 def test_a_killed_process_leaves_word_of_the_stages_that_it_was_in(settings: Settings) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def act(layer: str, source: str, _: Settings) -> tuple[str, bool]:
+    def act(layer: str, source: str, _: SharedMemory) -> tuple[str, bool]:
         if source == "b":
             begun.set()
             go_on.wait(20)

@@ -313,7 +313,7 @@ def test_a_failed_check_is_written_down_before_its_step_tells_of_it(
     runtime_ = runtime.Runtime(settings, pipelines)
     run = DagsterRun(job_name="refresh", asset_selection=frozenset({runtime.GOLD_FOLLOWS}))
     for layer in ("bronze", "silver"):
-        done = steps.stage_and_check(runtime_, layer, pipelines["airports"], settings, run)
+        done = steps.stage_and_check(runtime_, layer, pipelines["airports"], run)
     assert done.gates_closed
     assert done.snapshot is not None
     failed = checks.failed_blocking(runtime_.lake, {"silver/airports": done.snapshot.version})
