@@ -76,15 +76,7 @@ class Subject:
 
     def rows_by_batch(self, snapshot: Snapshot) -> dict[int, int]:
         """Rows on disk per unpublished batch, counted in the files that may hold any."""
-        first = self.published_batch + 1
-        counted = (
-            snapshot.scan([names.BATCH_ID], uris=snapshot.files_in_range(names.BATCH_ID, first, 2**62))
-            .filter(pl.col(names.BATCH_ID) >= first)
-            .group_by(names.BATCH_ID)
-            .len()
-            .collect(engine="streaming")
-        )
-        return {int(batch): int(rows) for batch, rows in counted.iter_rows()}
+        return snapshot.count_from(names.BATCH_ID, self.published_batch + 1)
 
     def quarantined(self, stage: str) -> pl.DataFrame:
         """See ``_quarantined``; read once."""

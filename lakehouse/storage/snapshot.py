@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lakehouse.storage.deletion import Gone, Vector
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import sync_file, sync_folder
 from lakehouse.storage.schema import delta_schema
+from lakehouse.storage.stats import rows_by_value
 from lakehouse.storage.version import RECENT, Version
 
 if TYPE_CHECKING:
@@ -113,6 +115,25 @@ class Snapshot:
         else:
             frame = self._scan_files(chosen, _deletion_files=self._deletions(chosen))
         return frame if columns is None else frame.select(columns)
+
+    def count_from(self, column: str, low: int) -> dict[int, int]:
+        """Value → rows, of a numeric column's values from ``low`` on, as the data files have them.
+
+        A file in which all rows of a row group have one value says so in its footer, and nothing else of it is read.
+        """
+        files = self._files.filter(pl.col("uri").is_in(self.files_in_range(column, low, 2**62)))
+        counted: Counter[int] = Counter()
+        doubtful = []
+        for uri, path, deleted in files.select("uri", "path", "num_deleted").iter_rows():
+            found = None if deleted else rows_by_value(self.table.footer(path)[0], column)
+            if found is None:
+                doubtful.append(uri)
+            else:
+                counted += found
+        if doubtful:
+            rows = self.scan([column], uris=doubtful).drop_nulls().group_by(column).len()
+            counted += Counter(dict(rows.collect(engine="streaming").iter_rows()))
+        return {value: rows for value, rows in counted.items() if value >= low}
 
     def scan_places(self, columns: Sequence[str], *, uris: Sequence[str], place: str) -> pl.LazyFrame:
         """Rows of some files, deleted ones too, with their position: counted through all of these files from 0."""

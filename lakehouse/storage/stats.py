@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -63,6 +64,25 @@ def _column_bounds(footer: Any, index: int) -> tuple[int, Any, Any] | None:
         minimum = here_low if minimum is None or here_low < minimum else minimum
         maximum = here_high if maximum is None or here_high > maximum else maximum
     return (null_count, minimum, maximum) if bounded else (null_count, None, None)
+
+
+def rows_by_value(footer: Any, column: str) -> Counter[Any] | None:
+    """How many rows of a file have each value of a column, where its footer alone tells: in each row group all rows have the
+    same. None where it does not.
+    """
+    found: Counter[Any] = Counter()
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        chunks = (group.column(index) for index in range(group.num_columns))
+        chunk = next((chunk for chunk in chunks if chunk.path_in_schema == column), None)
+        stats = None if chunk is None else chunk.statistics
+        if stats is None or not (stats.has_null_count and stats.has_min_max) or stats.null_count:
+            return None
+        low, high = _ends(stats)
+        if low != high:
+            return None
+        found[low] += group.num_rows
+    return found
 
 
 def _ends(stats: Any) -> tuple[Any, Any]:

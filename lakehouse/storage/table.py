@@ -234,12 +234,16 @@ class Table:
         """Describe Parquet files that already lie in the table's folder: size, rows and statistics."""
         return [self._adopt_one(path.removeprefix(self.uri).lstrip("/")) for path in paths]
 
-    @patient
     def _adopt_one(self, path: str) -> StagedFile:
+        footer, size = self.footer(path)
+        return StagedFile(path, size, footer.num_rows, json.dumps(footer_stats(footer)))
+
+    @patient
+    def footer(self, path: str) -> tuple[Any, int]:
+        """What a data file says of itself (PyArrow's ``FileMetaData``), and its size in bytes."""
         import pyarrow.parquet as pq
 
         with translated(f"read the footer of {self.label}/{path}"), self.objects.open(path) as reader:
             size = reader.seek(0, 2) or reader.tell()
             reader.seek(0)
-            footer = pq.read_metadata(reader)
-        return StagedFile(path, size, footer.num_rows, json.dumps(footer_stats(footer)))
+            return pq.read_metadata(reader), size

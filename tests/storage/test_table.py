@@ -328,3 +328,26 @@ def test_of_many_who_create_a_table_at_once_one_wins(table: Table) -> None:
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(race, staged)) == 1
     assert (table.snapshot().version, table.snapshot().num_rows()) == (0, FRAME.height)
+
+
+def test_rows_are_counted_by_value_whether_footers_tell_or_not(table: Table) -> None:
+    """Files of one value, of several, of several row groups, and one with rows that are gone."""
+    alone = pl.DataFrame({"id": [7] * 300_000})  # more than one row group
+    create(table, alone)
+    mixed = pl.DataFrame({"id": [8, 8, 9, None]})
+    table.snapshot().commit(add=table.stage(mixed.lazy()))
+    table.snapshot().commit(add=table.stage(pl.DataFrame({"id": [9, 9, 9]}).lazy()))
+    assert table.snapshot().count_from("id", 0) == {7: 300_000, 8: 2, 9: 4}
+    assert table.snapshot().count_from("id", 9) == {9: 4}
+    path = table.snapshot().files().filter(pl.col("num_records") == 300_000)["path"].item()
+    table.snapshot().commit(delete={path: [0, 17]})
+    assert table.snapshot().count_from("id", 0) == {7: 299_998, 8: 2, 9: 4}
+
+
+def test_a_count_of_rows_is_of_the_files_and_not_of_the_log(table: Table) -> None:
+    """The log may say anything of a file; what is counted is what a reader gets."""
+    create(table, pl.DataFrame({"id": [1] * 10}))
+    path = table.snapshot().files()["path"].item()
+    pl.DataFrame({"id": [1] * 9}).write_parquet(Path(table.uri, path))
+    assert table.snapshot().num_rows() == 10
+    assert table.snapshot().count_from("id", 0) == {1: 9}
