@@ -132,7 +132,7 @@ class _Work:
         started = time.monotonic()
         snapshot = fit_schema(self.snapshot, self.pipeline) if self.snapshot else None
         source = bronze_rows(self.bronze, range(self.first, self.last + 1))
-        came = by_batch(source.select(names.BATCH_ID).collect(engine="streaming"))
+        came = self._came()
         rows_in = came.total()
         self.spool.expect(rows_in)
         source = self.spool.hold(source, rows_in)
@@ -169,6 +169,11 @@ class _Work:
         )  # fmt: skip
         result.check_conservation()
         return replace(result, version=self._commit(snapshot, written, result))
+
+    def _came(self) -> Counter[int]:
+        """Bronze rows of each batch."""
+        found = self.bronze.count_from(names.BATCH_ID, self.first)
+        return Counter({number: rows for number, rows in found.items() if number <= self.last})
 
     def _per_batch(
         self, came: Counter[int], tally: Tally, quarantined: Counter[int]
