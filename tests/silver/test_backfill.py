@@ -233,9 +233,10 @@ def test_a_new_column_of_the_contract_is_filled_for_the_range_only(bench: Bench)
 
 
 def test_many_rows_are_made_again_in_pieces(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lakehouse.silver.spool import Spool
+    from lakehouse.silver import spool
 
-    monkeypatch.setattr(Spool, "rows_that_fit", 2)
+    monkeypatch.setattr(spool, "_FEW", 0)
+    monkeypatch.setattr(spool.Spool, "rows_that_fit", 2)
     bench.use(transform="plus_1000").backfill("2024-01")
     monkeypatch.undo()
     assert [row[2] for row in bench.table()] == [11, 1020, 995, 40, 1060]

@@ -135,17 +135,28 @@ def test_a_transform_that_fails_is_named(tmp_path: Path) -> None:
         OrdersLake(tmp_path / "lake", transform=transform).arrive("1,1,x,")
 
 
-def test_a_batch_larger_than_memory_allows_gives_the_same_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "options", "rows"),
+    [
+        ("append", {}, 60_000),
+        ("upsert", {"sequence_by": "seq"}, 60_000),
+        ("history", {"sequence_by": "seq"}, 100_000),
+    ],
+)
+def test_a_batch_larger_than_memory_allows_gives_the_same_table(
+    tmp_path: Path, mode: str, options: dict[str, Any], rows: int
+) -> None:
     """20,000 rows are the smallest slice; a limit of one byte makes five of them, with keys repeated across."""
-    rows = [f"{n % 60_000},{n % 7},x,{n}" for n in range(100_000)]
+    lines = [f"{n % 60_000},{n % 7},x,{n}" for n in range(100_000)]
     tables = []
     for limit in ("4GiB", "1B"):
-        bench = OrdersLake(tmp_path / limit, "upsert", sequence_by="seq")
+        bench = OrdersLake(tmp_path / limit, mode, **options)
         bench.settings = bench.settings.model_copy(update={"memory_limit": limit})
-        result = bench.arrive(*rows)
-        assert (result.accepted, result.superseded) == (60_000, 40_000)
+        result = bench.arrive(*lines)
+        assert (result.accepted, result.rows_in) == (rows, 100_000)
         tables.append(bench.rows("id", "amount", "seq"))
     assert tables[0] == tables[1]
+    assert len(tables[0]) == rows
 
 
 def test_refused_rows_of_a_lost_commit_are_not_kept_twice(
