@@ -146,7 +146,7 @@ def test_a_transform_that_fails_is_named(tmp_path: Path) -> None:
 def test_a_batch_larger_than_memory_allows_gives_the_same_table(
     tmp_path: Path, mode: str, options: dict[str, Any], rows: int
 ) -> None:
-    """20,000 rows are the smallest slice; a limit of one byte makes five of them, with keys repeated across."""
+    """10,000 rows are the smallest slice; a limit of one byte makes ten of them, with keys repeated across."""
     lines = [f"{n % 60_000},{n % 7},x,{n}" for n in range(100_000)]
     tables = []
     for limit in ("4GiB", "1B"):
