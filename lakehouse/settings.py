@@ -181,7 +181,7 @@ class Settings(BaseSettings):
         return self.threads or machine.cores()
 
     def shared_by(self, workers: int) -> Settings:
-        """The same with a part of the memory, for one of several stages at work in this process."""
+        """The same with a part of the memory, for one who works beside others in this process: gold beside stages."""
         share = max(self.memory_limit_bytes // max(workers, 1), 64 << 20)
         return self.model_copy(update={"memory_limit": f"{share}B"})
 
