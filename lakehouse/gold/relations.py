@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lakehouse import names
-from lakehouse.storage import Snapshot, duckdb_source, quote_identifier, quote_literal, rows_at
+from lakehouse.storage import Snapshot, duckdb_source, quote_identifier, quote_literal
 
 
 def source_of(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
@@ -20,11 +20,6 @@ def source_of(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     columns = ", ".join(quote_identifier(name) for name in snapshot.schema())
     files = ", ".join(quote_literal(uri) for uri in uris)
     return f"(SELECT {columns} FROM read_parquet([{files}], hive_partitioning = false))"
-
-
-def rows_of(snapshot: Snapshot, uri: str, places: str) -> str:
-    """The same of a file's rows at these places, deleted from the file since or not."""
-    return _without_deleted(snapshot, rows_at(snapshot, uri, places))
 
 
 def _without_deleted(snapshot: Snapshot, source: str) -> str:

@@ -4,13 +4,11 @@ from lakehouse.storage.commits import CommitInfo, StagedFile
 from lakehouse.storage.differences import Part, difference
 from lakehouse.storage.duck import (
     connect_duckdb,
-    deleted_sql,
     duckdb_source,
     duckdb_type,
     prepare_connection,
     quote_identifier,
     quote_literal,
-    rows_at,
 )
 from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
@@ -28,7 +26,6 @@ __all__ = [
     "StagedFile",
     "Table",
     "connect_duckdb",
-    "deleted_sql",
     "difference",
     "duckdb_source",
     "duckdb_type",
@@ -36,7 +33,6 @@ __all__ = [
     "prepare_connection",
     "quote_identifier",
     "quote_literal",
-    "rows_at",
     "store_trouble",
     "sync_file",
 ]

@@ -122,6 +122,12 @@ class Gone:
 
         return numpy.array(self.bitmap.to_array(), dtype=numpy.uint32)
 
+    def beyond(self, other: Gone) -> Any:
+        """Positions gone here and not there, ascending, as a NumPy array."""
+        import numpy
+
+        return numpy.array((self.bitmap - other.bitmap).to_array(), dtype=numpy.int64)
+
     def contains(self, positions: Any) -> Any:
         """For each of the positions (a NumPy array) whether it is gone."""
         import numpy

@@ -25,10 +25,14 @@ _State = tuple[str, Vector | None]
 
 @dataclass(frozen=True)
 class Part:
-    """A data file as one version has it."""
+    """A data file (its path, unquoted) as one version has it."""
 
     snapshot: Snapshot
-    uri: str
+    path: str
+
+    @property
+    def uri(self) -> str:
+        return self.snapshot.table.objects.url(self.path)
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,11 @@ class Difference:
     def is_readable(self) -> bool:
         """False when maintenance has removed one of the files since."""
         parts = [*self.came, *self.went, *(part for pair in self.changed for part in pair)]
-        files = {part.uri for part in parts}
-        lists = {part.snapshot.vectors().get(part.uri) for part in parts} - {None}
-        objects = parts[0].snapshot.table.objects if parts else None
-        root = "" if objects is None else objects.root.rstrip("/") + "/"
-        return objects is None or all(
-            objects.info(str(uri).removeprefix(root)) is not None for uri in (*files, *lists)
-        )
+        paths = {part.path for part in parts}
+        for part in parts:
+            vector = part.snapshot._vectors.get(part.path)
+            paths.update(() if vector is None else vector.paths)
+        return all(parts[0].snapshot.table.objects.info(path) is not None for path in paths)
 
 
 def difference(old: Snapshot, new: Snapshot) -> Difference:
@@ -88,7 +90,7 @@ def _sorted(net: Mapping[_State, int], version: Callable[[_State, int], Snapshot
     for (path, vector), sign in sorted(net.items(), key=lambda item: item[0][0]):
         if sign:
             snapshot = version((path, vector), sign)
-            sides[path][sign] = Part(snapshot, snapshot.table.objects.url(path))
+            sides[path][sign] = Part(snapshot, path)
     found = Difference()
     for both in sides.values():
         if len(both) == 2:

@@ -76,7 +76,7 @@ def duckdb_source(snapshot: Snapshot, uris: Sequence[str] | None = None) -> str:
     if len(worn) <= _FEW_WORN:
         parts += [
             f"SELECT {names} FROM {_parquet(snapshot, [uri], places=True)} AS t "
-            f"WHERE t.{_ROW} NOT IN {deleted_sql(snapshot, uri)}"
+            f"WHERE t.{_ROW} NOT IN {_deleted(snapshot, uri)}"
             for uri in worn
         ]
     else:
@@ -94,19 +94,10 @@ def _name(snapshot: Snapshot, uri: str) -> str:
     return uri.removeprefix(snapshot.table.uri.rstrip("/") + "/")
 
 
-def rows_at(snapshot: Snapshot, uri: str, places: str) -> str:
-    """A parenthesised SELECT over the rows of a file whose positions are in the relation ``places`` (column ``row``)."""
-    names = ", ".join(quote_identifier(name) for name in snapshot.schema())
-    file = _parquet(snapshot, [uri], places=True)
-    return f"(SELECT {names} FROM {file} AS t SEMI JOIN {places} AS p ON p.{ROW} = t.{_ROW})"
-
-
-def deleted_sql(snapshot: Snapshot, uri: str) -> str:
+def _deleted(snapshot: Snapshot, uri: str) -> str:
     """A parenthesised SELECT of the positions of a file's deleted rows: ``row``, from 0."""
-    found = snapshot.vectors().get(uri)
-    if found is None:
-        return f"(SELECT NULL::BIGINT AS {ROW} WHERE false)"
-    return f"(SELECT {ROW} FROM read_parquet({_list([found])}) WHERE {FILE} = {quote_literal(_name(snapshot, uri))})"
+    lists = _list([snapshot.vectors()[uri]])
+    return f"(SELECT {ROW} FROM read_parquet({lists}) WHERE {FILE} = {quote_literal(_name(snapshot, uri))})"
 
 
 def _listed(snapshot: Snapshot, uris: Sequence[str]) -> str:

@@ -139,6 +139,17 @@ class Snapshot:
         """Rows of some files, deleted ones too, with their position: counted through all of these files from 0."""
         return self._scan_files(uris, row_index_name=place).select(*columns, place)
 
+    def rows_at(self, path: str, positions: Any, columns: Sequence[str]) -> pl.DataFrame:
+        """Rows of one file, deleted ones too, at these positions (a NumPy array, ascending); columns that it lacks are null."""
+        if not len(positions):
+            return pl.DataFrame(schema={name: self._schema[name] for name in columns})
+        first, last = int(positions[0]), int(positions[-1])
+        # The slice lets row groups before and behind go unread.
+        rows = self._scan_files([self.table.objects.url(path)]).select(columns).slice(first, last - first + 1)
+        with translated(f"read rows of {self.table.label}/{path}"):
+            found: pl.DataFrame = rows.collect()[positions - first]
+        return found
+
     def _scan_files(self, uris: Sequence[str], **more: Any) -> pl.LazyFrame:
         return pl.scan_parquet(
             list(uris),

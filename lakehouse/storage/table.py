@@ -33,6 +33,8 @@ from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.stats import footer_stats
 from lakehouse.storage.version import RECENT, Version
 
+#: Rows of one row group: what a reader decodes at least, who wants rows that a column's bounds tell apart.
+ROW_GROUP_ROWS = 30_720
 _COMMIT_FILE = re.compile(r"/\d{20}\.(?:json|checkpoint\S*\.parquet)$")
 
 
@@ -217,6 +219,7 @@ class Table:
             ),
             compression="zstd",
             compression_level=self.compression_level,
+            row_group_size=ROW_GROUP_ROWS,
             storage_options=self.options or None,
             mkdir=True,
         )

@@ -29,7 +29,7 @@ from lakehouse.storage.objects import ObjectInfo
 from lakehouse.storage.parquet_join import joined
 from lakehouse.storage.retry import patient
 from lakehouse.storage.snapshot import Snapshot
-from lakehouse.storage.table import Table
+from lakehouse.storage.table import ROW_GROUP_ROWS, Table
 
 _LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 #: What a writer leaves in a table's folder: data files, and vectors of deleted rows.
@@ -151,6 +151,7 @@ def _write(
                 f"{table.uri.rstrip('/')}/{name}",
                 compression="zstd",
                 compression_level=table.compression_level,
+                row_group_size=ROW_GROUP_ROWS,
                 storage_options=table.options or None,
             )
         staged = table.adopt(written)

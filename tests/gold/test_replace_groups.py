@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from lakehouse import names
 from lakehouse.errors import GoldBuildError
-from lakehouse.storage import difference, upkeep
+from lakehouse.gold import changes
+from lakehouse.storage import Snapshot, difference, upkeep
 from tests.gold.conftest import Workshop, order
 
 pytestmark = pytest.mark.slow
@@ -164,6 +166,46 @@ def test_rows_that_go_before_and_after_a_compaction_are_told(shop: Workshop) -> 
     was_is = {(old.uri, new.uri) for old, new in found.changed}
     assert (found.came, found.went) == ([], [])
     assert was_is == {(before.table.objects.url(p), before.table.objects.url(p)) for p in (path, moved)}
+
+
+@pytest.mark.parametrize("ending", ["bin", "rows.parquet"])
+def test_a_difference_cannot_be_read_without_both_lists_of_marked_rows(shop: Workshop, ending: str) -> None:
+    table = shop.lake.table("silver", "orders")
+    before = table.snapshot()
+    rewrite(shop, set(), [], {before.files()["path"][0]: [0]})
+    found = difference(before, table.snapshot())
+    assert found.is_readable()
+    (gone,) = (path for path in table.snapshot().vector_files() if path.endswith(ending))
+    table.objects.delete(gone)
+    assert not found.is_readable()
+
+
+def test_groups_of_marked_rows_are_told_by_expressions_however_they_name_their_columns(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are taken out of two files, and their groups told though nothing but the columns named is read."""
+    monkeypatch.setattr(changes, "_HANDED_OVER", 1)  # each file's rows by themselves
+    expression = """left(\\"DAY\\", 1) || case when Amount * 0 = 1 then 'x' else '' end"""
+    shop.mart("daily", DAILY.replace("['day']}", f'["{expression}"]}}'))
+    shop.mart("whole", WHOLE)
+    shop.land([order(4, "b", 40)])
+    shop.build_well()
+    snapshot = shop.lake.table("silver", "orders").snapshot()
+    first = {path: [0] for path in snapshot.files()["path"]}
+    asked: list[Sequence[str]] = []
+    read = Snapshot.rows_at
+
+    def rows_at(self: Snapshot, path: str, positions: Any, columns: Sequence[str]) -> pl.DataFrame:
+        asked.append(columns)
+        return read(self, path, positions, columns)
+
+    monkeypatch.setattr(Snapshot, "rows_at", rows_at)
+    rewrite(shop, set(), [], first)
+    assert shop.build_well().model("daily").strategy == "replace_groups"
+    assert shop.rows("daily") == shop.rows("whole")
+    assert len(first) == 2
+    assert asked
+    assert all(set(columns) == {"day", "amount"} for columns in asked)
 
 
 def test_a_log_that_does_not_add_up_is_not_believed(shop: Workshop) -> None:

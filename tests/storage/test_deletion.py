@@ -71,6 +71,30 @@ def test_every_reader_sees_the_rows_that_are_left(table: Table) -> None:
         ] == expected
 
 
+def test_rows_are_read_at_their_positions_deleted_or_not(table: Table) -> None:
+    snapshot = table.snapshot()
+    path = path_of(snapshot, 400)
+    snapshot.commit(delete={path: numpy.array([3, 399])})
+    snapshot.add_columns({"more": pl.Int64()})
+    rows = table.snapshot().rows_at(path, numpy.array([3, 4, 300, 399]), ["more", "id"])
+    assert rows.rows() == [(None, 403), (None, 404), (None, 700), (None, 799)]
+    none = table.snapshot().rows_at(path, numpy.array([], dtype=numpy.int64), ["id"])
+    assert (none.height, none.schema) == (0, {"id": pl.Int64})
+
+
+def test_rows_that_one_version_lacks_and_another_has(table: Table) -> None:
+    snapshot = table.snapshot()
+    path = path_of(snapshot, 0)
+    before = snapshot.deleted_rows(path)
+    snapshot.commit(delete={path: numpy.array([5, 7])})
+    one = snapshot.deleted_rows(path)
+    snapshot.commit(delete={path: numpy.array([6])})
+    two = snapshot.deleted_rows(path)
+    assert two.beyond(one).tolist() == [6]
+    assert one.beyond(two).tolist() == []
+    assert one.beyond(before).tolist() == [5, 7]
+
+
 def test_a_scan_with_filters_limits_and_some_columns_never_shows_a_deleted_row(table: Table) -> None:
     snapshot = table.snapshot()
     snapshot.commit(delete={path_of(snapshot, 0): numpy.arange(100)})
