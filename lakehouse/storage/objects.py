@@ -35,6 +35,8 @@ class Objects:
         self.root = root.rstrip("/") or "/"
         self.options = dict(options or {})
         self.is_remote = validation.is_remote(root)
+        # As a path has it, so that names are put behind it without making one of each: a listing may have thousands.
+        self._folder = "" if self.is_remote else str(Path(self.root))
         self._cached_store: Any = None
 
     @property
@@ -61,7 +63,7 @@ class Objects:
 
     def url(self, path: str) -> str:
         """Absolute path or URL of ``path``."""
-        return validation.join_url(self.root, path)
+        return validation.join_url(self.root, path) if self.is_remote else os.path.join(self._folder, path)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object below ``prefix``, in no order. A prefix that does not exist holds nothing."""
@@ -75,8 +77,8 @@ class Objects:
 
     def _list_local(self, prefix: str) -> Iterator[ObjectInfo]:
         """A plain directory walk: half the CPU of a generic store's listing, and symbolic links are followed."""
-        base = Path(self.root)
-        stack = [str(base / prefix)]
+        stack = [str(Path(self._folder, prefix))]
+        begins = len(os.path.join(self._folder, ""))
         with translated(f"list {self.url(prefix)}"):
             while stack:
                 try:
@@ -91,7 +93,7 @@ class Objects:
                         status = entry.stat()
                     except FileNotFoundError:  # renamed or removed while we looked: the next listing tells
                         continue
-                    yield _local_info(os.path.relpath(entry.path, base), status)
+                    yield _local_info(entry.path[begins:], status)
 
     @patient
     def info(self, path: str) -> ObjectInfo | None:
