@@ -21,9 +21,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", frozen=True, extra="ignore")
 
-    root: str = Field(
-        ".lake", description="Lake root: a folder (relative to the project) or s3://, gs://, abfss://."
-    )
+    root: str = Field(".lake", description="Lake root: a folder (relative to the project) or s3://….")
     catalog_dir: str = Field(
         "",
         description="Local folder of gold.duckdb. Default: <root>/catalog, or .lake/catalog for a remote root.",
@@ -40,7 +38,7 @@ class Settings(BaseSettings):
     )
     state_dir: str = Field(
         "",
-        description="Local folder for caches, spool files and Dagster's home; losing it loses no data. Default: <root>/state.",
+        description="Local folder for caches, spool files and Dagster's home; losing it loses no data. Default: <root>/state, or .lake/state for a remote root.",
     )
     storage_options: dict[str, str] = Field(
         default_factory=dict,
@@ -57,8 +55,8 @@ class Settings(BaseSettings):
     # A weekly tick into ten years of flights: 5.7 CPU-s with 8 MiB, 17.8 with 128 MiB (benchmarks/cost.py).
     target_file_size: str = Field(
         "32MiB",
-        description="Parquet files are cut at about this size. Changed rows make small files be written again: small "
-        "files spare that, large ones suit tables that are only added to.",
+        description="Parquet files are cut at about this size; those below a quarter of it are small, and maintenance "
+        "combines them.",
     )
     deletion_vector_min_rows: int = Field(
         20_000,
@@ -69,8 +67,8 @@ class Settings(BaseSettings):
     key_index_min_rows: int = Field(
         2_000_000,
         ge=0,
-        description="From so many rows on that may hold a changed key, an index in the state folder says where it is (24 "
-        "bytes a row, made again when lost). Fewer rows are read.",
+        description="When the files that may hold a batch's keys have at least so many rows, an index in the state folder "
+        "tells where each key is (24 to 40 bytes a row, made again when lost). With fewer rows the files' keys are read.",
     )
     compression_level: int = Field(1, ge=1, le=19, description="zstd level of Parquet files.")
     max_batch_size: str = Field(
@@ -114,8 +112,13 @@ class Settings(BaseSettings):
     )
     alert_email_to: str = Field("", description="Comma-separated addresses that get alerts by e-mail.")
     alert_email_from: str = Field("lakehouse@localhost", description="Sender of alert e-mails.")
-    smtp_url: str = Field("", description="Mail server: smtp://[user:password@]host[:port] or smtps://….")
-    environment: Literal["dev", "prod", "test"] = Field("dev", description="Shown in alerts and reports.")
+    smtp_url: str = Field(
+        "",
+        description="Mail server: smtp+starttls://[user:password@]host[:port] or smtps://…; smtp://… is not encrypted.",
+    )
+    environment: Literal["dev", "prod", "test"] = Field(
+        "dev", description="dev, prod or test; shown in alerts and reports."
+    )
     ui_url: str = Field(
         "http://127.0.0.1:3000", description="Address of the Dagster UI, for links in alerts."
     )

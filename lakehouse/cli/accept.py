@@ -41,7 +41,10 @@ def accept(
     chosen = [(file, note) for file, note in held if not files or any(file.path.endswith(f) for f in files)]
     if files and not chosen:
         names = ", ".join(file.path for file, _ in held) or "none"
-        raise SourceError(f"no held file of {pipeline} ends in {' or '.join(files)}; held: {names}")
+        raise SourceError(
+            f"no held file of {pipeline} ends in {' or '.join(files)}; held: {names}",
+            hint=f"lakehouse accept {pipeline} lists them",
+        )
     batches = planning.accept(lake, settings, pipelines[pipeline], [f for f, _ in chosen]) if apply else []
     if as_json:
         listed = [{"path": file.path, "size_bytes": file.size_bytes, "note": note} for file, note in chosen]

@@ -96,7 +96,9 @@ def _live(settings: Settings, seconds_per_hour: float, limit: int | None, port: 
                 say(f"                   [green]published[/]: restore point {now}")
                 shown = now
             if name := servers.dead():
-                say(f"[red]the {name} ended[/]; its log is in {servers.logs}")
+                say(
+                    f"[red]the {name} ended[/]; its log is in {servers.logs}. Next: lakehouse doctor, then the same command again"
+                )
                 raise typer.Exit(exits.FAILED)
         _await_publish(settings)
         say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,7 +145,17 @@ def export(
         say(
             f"Next: correct the file, land it under a new name, lakehouse run --select {table}, and then mark the rows:"
         )
-        say(f"  lakehouse quarantine resolve {table} --note 'landed again as …' --apply")
+        chosen = _as_options(rule=rule, batch=batch, file=file, stage=stage, limit=limit)
+        say(
+            f"  lakehouse quarantine resolve {table}{chosen} --note 'landed again as …'   (then with --apply)"
+        )
+
+
+def _as_options(**values: str | int | None) -> str:
+    """The options of a verb as a person would type them again: what was exported is what is marked."""
+    return "".join(
+        f" --{name} {shlex.quote(str(value))}" for name, value in values.items() if value is not None
+    )
 
 
 def selection(

@@ -29,7 +29,7 @@ def query(
 ) -> None:
     """Ask the published tables one question. Nothing can be changed by it.
 
-    Example: lakehouse query "select carrier, count(*) from fact_flights group by all order by 2 desc"
+    Example: lakehouse query "select carrier, count(*) from fct_flights group by all order by 2 desc"
     """
     from lakehouse.gold.query import query as ask
     from lakehouse.settings import load_settings

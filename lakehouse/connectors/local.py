@@ -157,10 +157,13 @@ class LocalFile:
                     yield chunk
                 packed = member.unconsumed_tail
                 if member.eof:
-                    packed = member.unused_data.lstrip(b"\x00") or reader.read(1 << 20)
+                    packed = member.unused_data.lstrip(b"\x00")
+                    while not packed:  # zeros may fill up what follows, as on tapes
+                        padding = reader.read(1 << 20)
+                        if not padding:
+                            return
+                        packed = padding.lstrip(b"\x00")
                     member = isal_zlib.decompressobj(wbits=31)
-                    if not packed:
-                        return
                 packed = packed or reader.read(1 << 20)
         tail = member.flush()
         position += len(tail)

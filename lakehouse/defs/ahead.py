@@ -53,7 +53,8 @@ class Ahead:
         # One more than cores: while one waits for the disk, or for Python, the others keep the cores busy.
         more = 1 if settings.thread_count > 1 else 0
         workers = min(settings.thread_count + more, len(self._jobs))
-        self._memory = SharedMemory(settings.memory_limit_bytes, max(workers, 1))
+        #: What they share; a stage that a step takes up itself (a retry) is one more of them.
+        self.memory = SharedMemory(settings.memory_limit_bytes, workers + 1)
         for number in range(workers):
             threading.Thread(target=self._work, name=f"stages-{number}", daemon=True).start()
 
@@ -81,7 +82,7 @@ class Ahead:
         stage, future = (layer, source), self._futures[layer, source]
         self._say(self._at_work.add, stage)
         try:
-            outcome, goes_on = self._act(layer, source, self._memory)
+            outcome, goes_on = self._act(layer, source, self.memory)
         except BaseException as error:  # noqa: BLE001  it belongs to the step that asks
             self._say(self._at_work.discard, stage)
             future.set_exception(error)

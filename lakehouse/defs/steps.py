@@ -55,9 +55,10 @@ def run_stage(
     note_worker(context.instance, context.run)
     source = pipeline.name
     try:
-        done = _ahead(context, runtime).take(layer, source)
+        ahead = _ahead(context, runtime)
+        done = ahead.take(layer, source)
         if done is None:
-            done = stage_and_check(runtime, layer, pipeline, context.run)
+            done = stage_and_check(runtime, layer, pipeline, context.run, ahead.memory)
     except Exception as error:  # noqa: BLE001  whatever it is: it is noted, so that it cannot hold up the others
         runtime.failed(context, layer, source, error)
     if done.snapshot is None:

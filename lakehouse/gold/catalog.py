@@ -57,7 +57,7 @@ def regenerate(lake: Lake, settings: Settings, point: RestorePoint) -> Path:
         # One transaction: a few hundred statements, one checkpoint.
         connection.execute("USE c")
         connection.execute("BEGIN")
-        _write(connection, _views(lake, settings, point), point)
+        _write(connection, _views(lake, settings, point), point, settings.root)
         connection.execute("COMMIT")
         connection.execute("USE memory")
         connection.execute("DETACH c")
@@ -69,12 +69,12 @@ def regenerate(lake: Lake, settings: Settings, point: RestorePoint) -> Path:
 
 
 def is_current(settings: Settings, point: RestorePoint) -> bool:
-    """True when the catalog is there, can be opened, and shows this point."""
+    """True when the catalog is there, can be opened, and shows this point of the lake where it lies now."""
     return shown_point_id(settings) == point.id
 
 
 def shown_point_id(settings: Settings) -> str | None:
-    """Id of the point that the catalog shows; None when there is no catalog or it cannot be read."""
+    """Id of the point that the catalog shows; None when there is none, or it cannot be read, or the lake lay elsewhere then."""
     import duckdb
 
     if not settings.catalog_path.is_file():
@@ -83,10 +83,10 @@ def shown_point_id(settings: Settings) -> str | None:
         # Attached, not opened: within a process DuckDB would answer from a file it has open under the same path.
         with duckdb.connect() as connection:
             connection.execute(f"ATTACH {quote_literal(str(settings.catalog_path))} AS c (READ_ONLY)")
-            row = connection.execute(f"SELECT id FROM c.{INFO_SCHEMA}.restore_point").fetchone()
+            row = connection.execute(f"SELECT id, root FROM c.{INFO_SCHEMA}.restore_point").fetchone()
     except duckdb.Error:
         return None
-    return None if row is None else str(row[0])
+    return str(row[0]) if row is not None and row[1] == settings.root else None
 
 
 def _views(lake: Lake, settings: Settings, point: RestorePoint) -> list[_View]:
@@ -137,18 +137,18 @@ _SILVER_COLUMNS = {
 }
 
 
-def _write(connection: Any, views: list[_View], point: RestorePoint) -> None:
+def _write(connection: Any, views: list[_View], point: RestorePoint, root: str) -> None:
     connection.execute("CREATE SCHEMA silver")
     connection.execute(f"CREATE SCHEMA {INFO_SCHEMA}")
     for view in views:
         _write_view(connection, view)
     connection.execute(
         f"CREATE TABLE {INFO_SCHEMA}.restore_point (id VARCHAR, created_at_utc TIMESTAMP, run_id VARCHAR, "
-        "parent_id VARCHAR, gold_code_hash VARCHAR)"
+        "parent_id VARCHAR, gold_code_hash VARCHAR, root VARCHAR)"
     )
     connection.execute(
-        f"INSERT INTO {INFO_SCHEMA}.restore_point VALUES (?, ?, ?, ?, ?)",
-        [point.id, _naive(point.created_at_utc), point.run_id, point.parent_id, point.gold_code_hash],
+        f"INSERT INTO {INFO_SCHEMA}.restore_point VALUES (?, ?, ?, ?, ?, ?)",
+        [point.id, _naive(point.created_at_utc), point.run_id, point.parent_id, point.gold_code_hash, root],
     )
     connection.execute(
         f"COMMENT ON TABLE {INFO_SCHEMA}.restore_point IS 'The restore point that this catalog shows: one row'"

@@ -7,6 +7,7 @@ that vanish are all seen; compaction, which only moves rows between files, touch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from lakehouse.storage import Part, Snapshot, difference, duckdb_type, quote_ide
 SCHEMA = "lakehouse_build"
 #: Rows of files that stayed are handed to DuckDB so many at a time; it keeps them within its own limit of memory.
 _HANDED_OVER = 100_000
+#: How DuckDB's expressions name columns without their names.
+_BY_POSITION = re.compile(r"#\s*\d|\bcolumns\s*\(|unnamed_subquery")
 
 
 def touched_table(model: str, *, of: str = "") -> str:
@@ -70,6 +73,8 @@ def find_touched(
         # Nothing differs: the groups have the types of the table that is built upon, and there are none.
         parts = [f"SELECT {', '.join(key)} FROM gold.{quote_identifier(model.name)} WHERE false"]
     cursor.execute(f"CREATE OR REPLACE TABLE {touched_table(model.name)} AS {' UNION '.join(parts)}")
+    for name in model.touched_by:
+        cursor.execute(f"DROP TABLE IF EXISTS {touched_table(model.name, of=name)}")
 
 
 def _rows_of_files(parts: Sequence[Part], sign: int) -> list[str]:
@@ -89,6 +94,8 @@ def _named_in(groups: str | Sequence[str], snapshot: Snapshot) -> list[str]:
     if isinstance(groups, str):
         return list(schema)
     text = "\n".join(groups).casefold()
+    if _BY_POSITION.search(text):
+        return list(schema)
     stand_there = [name for name in schema if name.replace('"', '""').casefold() in text]
     return stand_there or list(schema)[:1]
 

@@ -72,4 +72,4 @@ def explain(error: Exception) -> QueryError:
             f"a data file of the catalog is gone: {text}",
             hint="open the catalog again; if that does not help: lakehouse doctor",
         )
-    return QueryError(text)
+    return QueryError(text, hint="tables and columns: .tables and .schema TABLE in lakehouse sql")

@@ -9,6 +9,8 @@ from lakehouse.errors import GoldBuildError
 from lakehouse.gold.project import Model
 from lakehouse.storage import quote_identifier
 
+_CORRECT = "correct the model or what it reads, then: lakehouse run --select gold"
+
 
 def check_constraints(cursor: Any, model: Model, new_rows: str) -> None:
     """The contract's not_null and check constraints. Raises ``GoldBuildError`` for the first that a row breaks."""
@@ -21,7 +23,9 @@ def check_constraints(cursor: Any, model: Model, new_rows: str) -> None:
     for (name, expression), count in zip(constraints, broken, strict=True):
         if count:
             example = _example(cursor, f"SELECT * FROM ({new_rows}) WHERE NOT ({expression})")
-            raise GoldBuildError(f"model {model.name}: {count:,} rows break {name}, such as {example}")
+            raise GoldBuildError(
+                f"model {model.name}: {count:,} rows break {name}, such as {example}", hint=_CORRECT
+            )
 
 
 def check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> None:
@@ -32,12 +36,13 @@ def check_keys(cursor: Any, model: str, key: Sequence[str], new_rows: str) -> No
     for column in key:
         if column not in known:
             raise GoldBuildError(
-                f"model {model}: unique_key names '{column}', which is not one of its columns"
+                f"model {model}: unique_key names '{column}', which is not one of its columns", hint=_CORRECT
             )
     nulls = cursor.execute(f"SELECT count(*) FROM ({new_rows}) WHERE {missing}").fetchone()[0]
     if nulls:
         raise GoldBuildError(
-            f"model {model}: {nulls:,} rows have a null in unique_key ({', '.join(key)}); merge cannot match them"
+            f"model {model}: {nulls:,} rows have a null in unique_key ({', '.join(key)}); merge cannot match them",
+            hint=_CORRECT,
         )
     twice = _example(
         cursor,
@@ -55,7 +60,7 @@ def check_group_key(model: str, key: Sequence[str], columns: Collection[str]) ->
     for column in key:
         if column not in columns:
             raise GoldBuildError(
-                f"model {model}: group_key names '{column}', which is not one of its columns"
+                f"model {model}: group_key names '{column}', which is not one of its columns", hint=_CORRECT
             )
 
 

@@ -97,7 +97,7 @@ class Email:
             login = (
                 f"{quote(unquote(parts.username), safe='')}:{quote(unquote(parts.password or ''), safe='')}@"
             )
-        port = parts.port or (465 if secure else 25)
+        port = parts.port or {"smtps": 465, "smtp+starttls": 587}.get(parts.scheme, 25)
         query = urlencode(
             {
                 "from": self.sender,

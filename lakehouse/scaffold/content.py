@@ -45,7 +45,10 @@ def load(sniffed: Sniffed) -> Content:
             objects = _array(data, complete) if sniffed.format == "json" else _lines(data, complete)
             frame = _from_objects(objects)
     except (pl.exceptions.PolarsError, ValueError, EOFError, OSError) as error:
-        raise SourceError(f"{sniffed.path} does not parse as {sniffed.format}: {error}") from error
+        raise SourceError(
+            f"{sniffed.path} does not parse as {sniffed.format}: {error}",
+            hint="look at the file's first lines; a file whose first lines are whole will do for this command",
+        ) from error
     if frame.width == 0 or frame.height == 0:
         raise SourceError(f"{sniffed.path} holds no rows", hint="name a file that holds some rows")
     return Content(frame, frame.height if complete else None, complete)

@@ -73,7 +73,7 @@ def render_yaml(plan: Plan) -> str:
         lines.append(f"    null_markers: {_markers(profile.null_markers)}  # these texts mean: no value")
     lines += [
         "    new_columns: evolve  # a new column: evolve = add it to bronze, rescue = keep it aside, fail = stop",
-        "    on_change: alert  # a file that came before comes again, changed: alert | ignore | append | replace",
+        "    on_change: alert  # a file that came before comes again, changed: alert | ignore | append",
         f"  contract: lakehouse.contracts.{plan.name}.{plan.class_name}",
     ]
     lines += ["  silver:", f"    mode: {plan.mode}  # {_MODES[plan.mode]}"]

@@ -64,7 +64,8 @@ class Spool:
     def expect(self, rows: int) -> None:
         """Take as much of the shared memory as so many rows need, where there is as much."""
         if self._taken_bytes is None and rows > _FEW:
-            self._taken_bytes = self._memory.take(int(rows * self._row_bytes / _ROWS_SHARE))
+            # A row more than there are: what is taken is whole bytes, and a fraction less would send all rows to disk.
+            self._taken_bytes = self._memory.take(int((rows + 1) * self._row_bytes / _ROWS_SHARE))
 
     @property
     def memory_bytes(self) -> int:
@@ -113,11 +114,14 @@ class Spool:
     def _materialize(self, frame: pl.LazyFrame, rows: int) -> pl.LazyFrame:
         if self._fits(rows):
             return frame.collect(engine="streaming").lazy()
+        return pl.scan_parquet(self._to_disk(frame), glob=False)
+
+    def _to_disk(self, frame: pl.LazyFrame) -> Path:
         folder = self.folder / "prepared"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{uuid.uuid4().hex}.parquet"
         frame.sink_parquet(path, compression=_COMPRESSION, row_group_size=_SPOOL_GROUP)
-        return pl.scan_parquet(path, glob=False)
+        return path
 
     def slices(self, changes: pl.LazyFrame, rows: int, key: Sequence[str]) -> Iterator[pl.DataFrame]:
         """The changes in pieces that fit the memory limit; all rows of one key are in the same piece.
@@ -130,15 +134,20 @@ class Spool:
         # Half, because each is cut out of chunks of as many rows: whole ones went over a limit of 1 GiB (measured).
         limit = max(self.rows_that_fit // 2, 1)
         count = -(-rows // limit)
+        # Computed once, then cut: a query that is asked for one slice after the other may have its rows in another order each
+        # time (a join has none: 300,000 rows in five slices came as 220,000 distinct ones, the others twice).
+        whole = self._to_disk(changes)
         folder = self.folder / "slices" / uuid.uuid4().hex
         number = (pl.struct(key).hash(seed=0) % count).alias(_SLICE)
         # Chunk by chunk, because one partitioned sink of the whole held 2.3 GB for 20 million rows (measured).
         for index in range(count):
-            chunk = changes.slice(index * limit, limit).with_columns(number).collect(engine="streaming")
-            for (part,), piece in chunk.partition_by(_SLICE, as_dict=True, include_key=False).items():
+            piece = pl.scan_parquet(whole, glob=False).slice(index * limit, limit).with_columns(number)
+            chunk = piece.collect(engine="streaming")
+            for (part,), rows_of_part in chunk.partition_by(_SLICE, as_dict=True, include_key=False).items():
                 target = folder / f"{part:05d}" / f"{index:05d}.parquet"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                piece.write_parquet(target, compression=_COMPRESSION)
+                rows_of_part.write_parquet(target, compression=_COMPRESSION)
+        whole.unlink()
         for part_folder in sorted(folder.iterdir()):
             yield pl.read_parquet(part_folder / "*.parquet", hive_partitioning=False).rechunk()
 

@@ -103,7 +103,12 @@ def _sorted(net: Mapping[_State, int], version: Callable[[_State, int], Snapshot
 
 
 def _by_log(old: Snapshot, new: Snapshot) -> Difference | None:
-    """None when the log does not tell: it does not reach back, or what it says does not add up."""
+    """None when the log does not tell: it does not reach back, or what it says does not add up.
+
+    It tells forwards only. A build goes back to an earlier version when the newest one failed its checks.
+    """
+    if new.version < old.version:
+        return None
     before = old.files().select("path", "num_records", "num_deleted")
     said = _Said({unquote(path): rows + gone for path, rows, gone in before.iter_rows()})
     newest = old.version

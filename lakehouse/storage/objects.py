@@ -77,7 +77,7 @@ class Objects:
 
     def _list_local(self, prefix: str) -> Iterator[ObjectInfo]:
         """A plain directory walk: half the CPU of a generic store's listing, and symbolic links are followed."""
-        stack = [str(Path(self._folder, prefix))]
+        stack = [os.path.join(self._folder, prefix)]
         begins = len(os.path.join(self._folder, ""))
         with translated(f"list {self.url(prefix)}"):
             while stack:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from lakehouse.storage.table import Table
 
 
+#: Rows of a file that are decoded at once where some at given positions are wanted.
+_WINDOW_ROWS = 8 * 30_720
+
+
 @dataclass(frozen=True)
 class _Changes:
     """What a commit takes out and brings."""
@@ -141,14 +145,17 @@ class Snapshot:
 
     def rows_at(self, path: str, positions: Any, columns: Sequence[str]) -> pl.DataFrame:
         """Rows of one file, deleted ones too, at these positions (a NumPy array, ascending); columns that it lacks are null."""
-        if not len(positions):
-            return pl.DataFrame(schema={name: self._schema[name] for name in columns})
-        first, last = int(positions[0]), int(positions[-1])
-        # The slice lets row groups before and behind go unread.
-        rows = self._scan_files([self.table.objects.url(path)]).select(columns).slice(first, last - first + 1)
+        rows = self._scan_files([self.table.objects.url(path)]).select(columns)
+        found = [pl.DataFrame(schema={name: self._schema[name] for name in columns})]
         with translated(f"read rows of {self.table.label}/{path}"):
-            found: pl.DataFrame = rows.collect()[positions - first]
-        return found
+            # So many rows at a time are decoded, and row groups without one of the positions are not.
+            while len(positions):
+                first = int(positions[0])
+                here = positions[positions < first + _WINDOW_ROWS]
+                part = rows.slice(first, int(here[-1]) - first + 1).collect()
+                found.append(part[here - first])
+                positions = positions[len(here) :]
+        return pl.concat(found)
 
     def _scan_files(self, uris: Sequence[str], **more: Any) -> pl.LazyFrame:
         return pl.scan_parquet(

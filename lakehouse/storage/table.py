@@ -101,10 +101,15 @@ class Table:
                 try:
                     handle = self._open(version)  # somebody has just created it
                 except TableNotFoundError as error:
-                    raise StorageError(f"{self.label} is there, but cannot be read: {error}") from error
+                    raise StorageError(
+                        f"{self.label} is there, but cannot be read: {error}", hint="lakehouse doctor"
+                    ) from error
             except deltalake.exceptions.DeltaError as error:
                 if version is not None and "version" in str(error).lower():
-                    raise TableNotFound(f"{self.label} has no version {version}: {error}") from error
+                    raise TableNotFound(
+                        f"{self.label} has no version {version}: {error}",
+                        hint="lakehouse doctor says which tables can be read",
+                    ) from error
                 raise
         opened = Version(handle, self.objects, self._open, earlier)
         if version is None:

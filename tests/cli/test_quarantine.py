@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ def test_a_dry_run_names_the_rows_and_the_rules_that_hold_the_others(shell: Shel
     assert "amount >= -10" in said
     assert "lakehouse quarantine export orders --stage bronze" in said
     assert "Nothing was written" in said
+    assert shell.bench.counts() == (3, 0, 0, 0)
+
+
+def test_the_next_step_after_an_export_marks_what_was_exported_and_nothing_else(
+    shell: Shell, tmp_path: Path
+) -> None:
+    to = tmp_path / "refused.csv"
+    said = shell.run(
+        "export", "orders", "--to", str(to), "--landable", "--rule", "amount >= 0", "--batch", "1"
+    )
+    assert "lakehouse quarantine resolve orders --rule 'amount >= 0' --batch 1 --note" in said
+    options = said.split("resolve orders ")[1].split("   (")[0]
+    dry = json.loads(shell.run("resolve", "orders", *shlex.split(options), "--json"))
+    assert dry["rows"] == 2
     assert shell.bench.counts() == (3, 0, 0, 0)
 
 

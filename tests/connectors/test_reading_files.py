@@ -140,6 +140,16 @@ def test_compression_is_told_by_content(tmp_path: Path, kind: str) -> None:
         ]
 
 
+@pytest.mark.parametrize("behind", [b"", gzip.compress(b"more\n")])
+def test_zeros_behind_a_gzip_member_are_passed_over_however_many(tmp_path: Path, behind: bytes) -> None:
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n1\n") + b"\x00" * (3 << 20) + behind)
+    problems: list[str] = []
+    file = LocalFile(str(path), path, path.stat().st_size)
+    assert b"".join(file.chunks(problems)) == b"a\n1\n" + (b"more\n" if behind else b"")
+    assert problems == []
+
+
 def test_a_truncated_gzip_gives_what_it_holds_and_says_where_it_broke(tmp_path: Path) -> None:
     body = b"id,name\n" + b"".join(b"%d,%032x\n" % (n, n * 7919**5) for n in range(60_000))
     whole = gzip.compress(body)

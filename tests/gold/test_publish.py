@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ from lakehouse.errors import CommitConflict, PublishBlocked
 from lakehouse.gold import catalog, restore_points
 from lakehouse.gold.publish import current_point, heal, list_ids
 from lakehouse.gold.query import query
+from lakehouse.settings import load_settings
+from lakehouse.storage import Lake
 from tests.gold.conftest import Workshop, order
 
 pytestmark = pytest.mark.slow
@@ -166,6 +170,16 @@ def test_a_removed_or_broken_catalog_is_made_again(daily: Workshop) -> None:
         assert not catalog.is_current(daily.settings, point)
         assert heal(daily.lake, daily.settings) == point
         assert catalog.is_current(daily.settings, point)
+
+
+def test_a_lake_that_was_moved_gets_a_catalog_of_its_new_place(daily: Workshop, tmp_path: Path) -> None:
+    point = daily.publish()
+    moved = tmp_path / "moved"
+    shutil.move(daily.settings.root, moved)
+    settings = load_settings(root=str(moved), pipelines_dir=daily.settings.pipelines_dir)
+    assert not catalog.is_current(settings, point)
+    assert heal(Lake.from_settings(settings), settings) == point
+    assert query(settings, "select sum(total) as n from daily").item() == 60
 
 
 def test_a_crash_between_point_and_pointer_leaves_the_point_before(

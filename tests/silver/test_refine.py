@@ -181,6 +181,32 @@ def test_refused_rows_of_a_lost_commit_are_not_kept_twice(
     assert len(bench.refused()) == 2
 
 
+def test_a_large_batch_whose_commit_was_lost_is_taken_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second try leaves out, by a join, what the first one refused; the rest goes through slices on disk."""
+    from lakehouse.storage import Snapshot
+
+    bench = OrdersLake(tmp_path / "lake", "upsert", sequence_by="seq")
+    bench.settings = bench.settings.model_copy(update={"memory_limit": "1B"})
+    bench.arrive("0,1,x,0")
+    real = Snapshot.commit
+
+    def lost(self: Snapshot, **arguments: Any) -> int:
+        if self.table.layer == "silver":
+            raise KeyboardInterrupt
+        return real(self, **arguments)
+
+    monkeypatch.setattr(Snapshot, "commit", lost)
+    rows = range(1, 300_001)
+    with pytest.raises(KeyboardInterrupt):
+        bench.arrive("300001,-1,bad,1", *(f"{n},{n % 7},x,{n}" for n in rows))
+    monkeypatch.setattr(Snapshot, "commit", real)
+    result = bench.run()
+    assert (result.rows_in, result.accepted, result.quarantined) == (300_001, 300_000, 1)
+    assert [row[0] for row in bench.rows("id")] == [0, *rows]
+
+
 @pytest.mark.parametrize(
     ("mode", "options"),
     [("append", {}), ("upsert", {"sequence_by": "seq"})],

@@ -13,6 +13,7 @@ import pytest
 
 from lakehouse.errors import CommitConflict, StorageError
 from lakehouse.storage import Lake, Snapshot, Table, duckdb_source
+from lakehouse.storage import snapshot as snapshot_module
 from lakehouse.storage.commits import CHECKPOINT_INTERVAL
 from lakehouse.storage.version import RECENT
 
@@ -71,7 +72,11 @@ def test_every_reader_sees_the_rows_that_are_left(table: Table) -> None:
         ] == expected
 
 
-def test_rows_are_read_at_their_positions_deleted_or_not(table: Table) -> None:
+@pytest.mark.parametrize("window", [1, 2, 100, 400])
+def test_rows_are_read_at_their_positions_deleted_or_not(
+    table: Table, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(snapshot_module, "_WINDOW_ROWS", window)
     snapshot = table.snapshot()
     path = path_of(snapshot, 400)
     snapshot.commit(delete={path: numpy.array([3, 399])})

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from lakehouse.errors import CommitConflict, StorageError, TableNotFound
-from lakehouse.storage import Lake, StagedFile, Table, duckdb_source, log
+from lakehouse.storage import Lake, Objects, StagedFile, Table, duckdb_source, log
 
 FRAME = pl.DataFrame({"id": [1, 2, 3], "name": ["a", "b", None]})
 
@@ -351,3 +351,17 @@ def test_a_count_of_rows_is_of_the_files_and_not_of_the_log(table: Table) -> Non
     pl.DataFrame({"id": [1] * 9}).write_parquet(Path(table.uri, path))
     assert table.snapshot().num_rows() == 10
     assert table.snapshot().count_from("id", 0) == {1: 9}
+
+
+@pytest.mark.parametrize("root", [".", "./lake", "{here}", "{here}/lake/"])
+@pytest.mark.parametrize("prefix", ["", "a", "a/"])
+def test_a_listing_names_objects_as_they_stand_below_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, prefix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / root.format(here=tmp_path) / "a"
+    (folder / "b").mkdir(parents=True)
+    (folder / "x").write_bytes(b"1")
+    (folder / "b" / "y").write_bytes(b"22")
+    found = sorted((info.path, info.size_bytes) for info in Objects(root.format(here=tmp_path)).list(prefix))
+    assert found == [("a/b/y", 2), ("a/x", 1)]
