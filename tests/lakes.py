@@ -80,8 +80,11 @@ class OrdersLake:
         path.write_text("\n".join([header, *rows]) + "\n")
         return path
 
-    def run(self) -> StageResult:
+    def ingest(self) -> None:
         ingest(self.lake, self.settings, self.pipeline)
+
+    def run(self) -> StageResult:
+        self.ingest()
         result = refine(self.lake, self.settings, self.pipeline)
         ledger.sync(self.lake, [self.pipeline])
         return result

@@ -20,6 +20,8 @@ FALSE_TEXTS = ("false", "f", "no", "n", "0")
 
 #: Above this, a 64-bit float no longer tells neighbouring whole numbers apart.
 _EXACT_FLOAT = 2**53
+#: What a few operations leave of a 64-bit float's last digits, as a share of its value (a step between two is 2.2e-16).
+_FLOAT_ERROR = 2e-15
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def _near_decimal(target: pl.Decimal) -> Attempt:
     def attempt(value: pl.Expr) -> pl.Expr:
         decimal = value.cast(target, strict=False)
         error = (decimal.cast(pl.Float64) - value).abs()
-        return pl.when(error <= 1e-9 * (1 + value.abs())).then(decimal)
+        return pl.when(error <= _FLOAT_ERROR * value.abs()).then(decimal)
 
     return attempt
 

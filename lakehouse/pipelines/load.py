@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -261,6 +262,20 @@ def line_of(node: Any, location: tuple[Any, ...]) -> int | None:
     return line
 
 
+def _can_be(dtype: pl.DataType, value: str | int | bool) -> bool:
+    """Whether a value of this type may be what YAML gave."""
+    import polars as pl
+
+    from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS
+
+    if dtype.is_numeric():
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+    return not isinstance(dtype, pl.Boolean) or str(value).lower() in (*TRUE_TEXTS, *FALSE_TEXTS)
+
+
 def _deep_problems(pipeline: Pipeline, pipelines: Mapping[str, Pipeline]) -> Iterator[Problem]:
     """What only the contract and the other pipelines can tell."""
     import polars as pl
@@ -294,6 +309,16 @@ def _deep_problems(pipeline: Pipeline, pipelines: Mapping[str, Pipeline]) -> Ite
     for column in spec.silver.sequence_by:
         if column not in available:
             yield problem("silver.sequence_by", _unknown_column(column, contract.name, columns))
+    delete = spec.silver.delete_when
+    if (
+        delete is not None
+        and delete.column in columns
+        and not _can_be(contract.schema[delete.column], delete.value)
+    ):
+        yield problem(
+            "silver.delete_when",
+            f"{delete.column!r} is {contract.schema[delete.column]} and never {delete.value!r}: no row would be deleted",
+        )
     if spec.silver.partition_by is not None:
         column = spec.silver.partition_by.column
         if column not in columns:

@@ -51,11 +51,15 @@ def append(
     contract_hash: str | None,
     run_id: str,
     metadata: Mapping[str, Any] | None = None,
+    first_batch_id: int | None = None,
 ) -> int:
     """Commit refused rows under the stage's transaction ``batch_id``; the number of rows that were added.
 
-    Done before the data commit. Rows without a ``_batch_id`` of their own are of that batch. When a lost run has
-    committed rows under this transaction already, only those that it did not have are added.
+    Done before the data commit. Rows without a ``_batch_id`` of their own are of that batch. When another run (lost, or
+    at work on fewer batches) has committed rows of these batches already, only those that it did not have are added.
+
+    Args:
+        first_batch_id: the first batch that the rows may be of; default is ``batch_id``.
 
     Raises:
         CommitConflict: twenty attempts met other writers.
@@ -75,10 +79,10 @@ def append(
         for name, dtype in SCHEMA.items()
         if name not in present
     ).select(*SCHEMA)
-    staged = None
+    staged, first = None, batch_id if first_batch_id is None else first_batch_id
     for _ in range(_ATTEMPTS):
         snapshot = table.snapshot_or_none()
-        if snapshot is not None and snapshot.txn(app) >= batch_id:
+        if snapshot is not None and snapshot.txn(app) >= first:
             there = snapshot.scan().filter(pl.col("_stage") == stage).select(IDENTITY)
             staged = table.stage(shaped.join(there, on=list(IDENTITY), how="anti", nulls_equal=True))
             if not staged:
@@ -108,7 +112,7 @@ def half_done(lake: Lake, table_name: str, *, stage: str, batches: tuple[int, in
     None when the stage's transaction says that there was no such run.
     """
     snapshot = lake.table("quarantine", table_name).snapshot_or_none()
-    if snapshot is None or snapshot.txn(names.app_id(stage, table_name)) < batches[1]:
+    if snapshot is None or snapshot.txn(names.app_id(stage, table_name)) < batches[0]:
         return None
     return _rows_of(snapshot, stage, batches)
 
@@ -119,5 +123,6 @@ def _rows_of(snapshot: Snapshot, stage: str, batches: tuple[int, int]) -> pl.Dat
         snapshot.scan(uris=uris)
         .filter(pl.col("_stage") == stage, pl.col("_batch_id").is_between(*batches))
         .select(names.BATCH_ID, names.SOURCE_FILE, names.SOURCE_ROW)
+        .unique()
         .collect(engine="streaming")
     )

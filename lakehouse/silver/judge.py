@@ -40,10 +40,14 @@ def sample(bronze: Snapshot, rows: pl.DataFrame) -> pl.LazyFrame:
 
 
 def looks_around(pipeline: Pipeline) -> bool:
-    """True when some rule judges a row by others of its batch, so that rows cannot be judged alone."""
+    """True when some rule may judge a row by others of its batch, so that rows cannot be judged alone.
+
+    A check of one's own may be a window over rows (the first of its kind, less than thrice the mean): nothing in the
+    expression tells for certain.
+    """
     return any(
         isinstance(rule.predicate, Unique | ByPandera)
-        or (isinstance(rule.predicate, Expression) and rule.predicate.scalar)
+        or (isinstance(rule.predicate, Expression) and (rule.predicate.scalar or rule.kind == "custom"))
         for rule in pipeline.contract.rules
     )
 

@@ -6,13 +6,13 @@ Each accounts for every change exactly once: ``changes = accepted + deduplicated
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from lakehouse import names
-from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, PLACE_SCHEMA, SEQUENCE
+from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, PLACE_SCHEMA, SEQUENCE, encodable
 
 _IS_NEW = "__is_new"
 _CONTENT = "__content"
@@ -184,7 +184,11 @@ def _judged(
     if sequence_by:
         # Texts of the rows that differ alone are made: of all rows they took a sixth of the stage (measured).
         late = (
-            both.select(pl.when(~is_same).then(_content_text(content) < _content_text(content, "__old_")))
+            both.select(
+                pl.when(~is_same).then(
+                    _content_text(both.schema, content) < _content_text(both.schema, content, "__old_")
+                )
+            )
             .to_series()
             .fill_null(False)
         )
@@ -241,11 +245,24 @@ def _with_content(
     tied = pl.len().over([*key, *sequence_by]) > 1
     if not frame.select(tied.any()).item():
         return frame.with_columns(pl.lit(None, pl.String).alias(_CONTENT))
-    return frame.with_columns(pl.when(tied).then(_content_text(content)).alias(_CONTENT))
+    return frame.with_columns(pl.when(tied).then(_content_text(frame.schema, content)).alias(_CONTENT))
 
 
-def _content_text(content: Sequence[str], prefix: str = "") -> pl.Expr:
-    return pl.struct(pl.col(f"{prefix}{name}").alias(name) for name in content).struct.json_encode()
+def _content_text(schema: Mapping[str, pl.DataType], content: Sequence[str], prefix: str = "") -> pl.Expr:
+    """What settles a tie, whatever came first: a deletion comes after every state, and of states the last as text.
+
+    A source that marks rows as deleted often leaves their time of change as it was.
+    """
+    parts = []
+    for name in content:
+        dtype = schema[f"{prefix}{name}"]
+        value = encodable(f"{prefix}{name}", dtype)
+        # JSON has one null for all of NaN, infinities and nothing; as text they differ.
+        parts.append((value.cast(pl.String) if dtype.is_float() else value).alias(name))
+    text = pl.struct(parts).struct.json_encode()
+    if names.IS_DELETED not in content:
+        return text
+    return pl.when(pl.col(f"{prefix}{names.IS_DELETED}")).then(pl.lit("1")).otherwise(pl.lit("0")) + text
 
 
 def _is_older(order: Sequence[str]) -> pl.Expr:

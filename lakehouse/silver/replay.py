@@ -27,7 +27,7 @@ from lakehouse.results import StageResult
 from lakehouse.settings import Settings
 from lakehouse.silver import merge
 from lakehouse.silver.batch import bronze_rows, file_order, merge_batch
-from lakehouse.silver.judge import HELD_SCHEMA, WHERE, Judged, judge, sample
+from lakehouse.silver.judge import HELD_SCHEMA, WHERE, Judged, judge_by_batch, sample
 from lakehouse.silver.prepare import LINEAGE_SCHEMA
 from lakehouse.silver.shape import fit_schema
 from lakehouse.silver.spool import Spool
@@ -148,7 +148,7 @@ def _once(
         return result
     bronze = lake.table("bronze", pipeline.name).snapshot()
     with Spool(settings, pipeline, sample(bronze, refined)) as spool:
-        judged = judge(pipeline, bronze, refined, spool)
+        judged = judge_by_batch(pipeline, bronze, refined, spool)
         result = replace(
             result,
             missing=judged.missing.height,
@@ -208,7 +208,7 @@ def _heal(
     planned = book.planned(action_id)
     bronze = lake.table("bronze", pipeline.name).snapshot()
     with Spool(settings, pipeline, sample(bronze, planned)) as spool:
-        judged = judge(pipeline, bronze, planned.select(WHERE), spool)
+        judged = judge_by_batch(pipeline, bronze, planned.select(WHERE), spool)
         refused = pl.concat([judged.held.select(WHERE), judged.missing])
         if refused.height:
             quarantine.record(

@@ -16,6 +16,7 @@ from lakehouse.silver.judge import WHERE
 from lakehouse.silver.prepare import prepare
 from lakehouse.silver.spool import Spool
 from lakehouse.storage import Snapshot
+from lakehouse.storage.schema import delta_ready
 
 _CONCERNED = "__concerned"
 
@@ -114,6 +115,7 @@ def find_scope(
     prepared = prepare(bronze, pipeline).select(
         *dict.fromkeys([*ident, *WHERE]), (holds | pl.col(column).is_null()).alias(_CONCERNED)
     )
+    prepared = delta_ready(prepared)  # as silver has them, to be joined with it
     index = spool.materialize(prepared, rows)
     concerned = index.filter(_CONCERNED)
     present = silver.scan()

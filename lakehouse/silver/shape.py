@@ -7,16 +7,18 @@ from collections.abc import Mapping
 import polars as pl
 
 from lakehouse import names
+from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS
 from lakehouse.errors import CommitConflict, ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver.prepare import FILE_ORDER, LINEAGE_SCHEMA, SEQUENCE, with_file_order
 from lakehouse.storage import Snapshot
+from lakehouse.storage.schema import delta_dtype, delta_ready
 
 _INSTANT = pl.Datetime("us", "UTC")
 
 
 def table_schema(pipeline: Pipeline) -> dict[str, pl.DataType]:
-    """Columns of the pipeline's silver table: the contract's, the mode's, and lineage."""
+    """Columns of the pipeline's silver table, as they are stored: the contract's, the mode's, and lineage."""
     contract, silver = pipeline.contract, pipeline.spec.silver
     extra: dict[str, pl.DataType] = {
         name: pl.String() for name in silver.sequence_by if name not in contract.schema
@@ -30,7 +32,8 @@ def table_schema(pipeline: Pipeline) -> dict[str, pl.DataType]:
         }
     if silver.delete_when is not None:
         extra[names.IS_DELETED] = pl.Boolean()
-    return {**contract.schema, **extra, **LINEAGE_SCHEMA}
+    stored = {name: delta_dtype(dtype) for name, dtype in {**contract.schema, **extra}.items()}
+    return {**stored, **LINEAGE_SCHEMA}
 
 
 def fit_schema(snapshot: Snapshot, pipeline: Pipeline) -> Snapshot:
@@ -54,9 +57,20 @@ def fit_schema(snapshot: Snapshot, pipeline: Pipeline) -> Snapshot:
 
 
 def missing_columns(snapshot: Snapshot, pipeline: Pipeline) -> dict[str, pl.DataType]:
-    """Columns that the contract has and the table has not. Raises ``ContractError`` when a column's type changed."""
+    """Columns that the contract has and the table has not.
+
+    Raises:
+        ContractError: a column's type changed, or the table was a history and is none any more, or the other way round.
+    """
     schema = table_schema(pipeline)
     stored = snapshot.schema()
+    if names.is_history(stored) != (pipeline.spec.silver.mode == "history"):
+        # Rows without a beginning would stay beside the versions made of them: the same key twice.
+        raise ContractError(
+            f"silver.{pipeline.name} {'is' if names.is_history(stored) else 'is not'} a history, and mode is "
+            f"{pipeline.spec.silver.mode} now; the table is left unchanged",
+            hint="keep the mode, or give the pipeline a new name: its table is then built from all its files",
+        )
     changed = [
         f"{name} is {stored[name]}, the contract says {dtype}"
         for name, dtype in schema.items()
@@ -78,7 +92,7 @@ def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, i
     computed: list[pl.Expr] = []
     delete = silver.delete_when
     if delete is not None:
-        marked = pl.col(delete.column).cast(pl.String).eq_missing(pl.lit(str(delete.value)))
+        marked = _is_value(delete.column, frame.collect_schema()[delete.column], delete.value)
         computed.append(marked.alias(names.IS_DELETED))
     if silver.mode == "history":
         computed.append(_instant(frame, silver.sequence_by[0]).alias(SEQUENCE))
@@ -92,7 +106,33 @@ def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, i
         *LINEAGE_SCHEMA,
         FILE_ORDER,
     ]
-    return frame.select(*dict.fromkeys(kept))
+    return delta_ready(frame.select(*dict.fromkeys(kept)))
+
+
+def _is_value(column: str, dtype: pl.DataType, value: str | int | bool) -> pl.Expr:
+    """True where the column has the value that YAML gave, whatever of the two is text, number or truth value."""
+    text = str(value).lower()
+    if isinstance(dtype, pl.Boolean) or isinstance(value, bool):
+        is_true = text in TRUE_TEXTS
+        if isinstance(dtype, pl.Boolean):
+            meant = pl.col(column) if is_true else ~pl.col(column)
+            return meant.fill_null(False) if is_true or text in FALSE_TEXTS else pl.lit(False)
+        if not dtype.is_numeric():
+            texts = TRUE_TEXTS if is_true else FALSE_TEXTS
+            return pl.col(column).cast(pl.String).str.to_lowercase().is_in(texts).fill_null(False)
+    if dtype.is_numeric():
+        return (pl.col(column) == _number(column, value)).fill_null(False)
+    return pl.col(column).cast(pl.String).eq_missing(pl.lit(str(value)))
+
+
+def _number(column: str, value: str | int | bool) -> int | float:
+    try:
+        return float(value) if isinstance(value, str) else int(value)
+    except ValueError:
+        raise ContractError(
+            f"delete_when: {column} holds numbers, and {value!r} is none; the table is left unchanged",
+            hint="write the number that marks a deletion; docs/pipelines.md",
+        ) from None
 
 
 def _instant(frame: pl.LazyFrame, column: str) -> pl.Expr:

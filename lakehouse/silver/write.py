@@ -149,6 +149,12 @@ def rewrite(
     if not pieces:
         return Rewrite([], remove, delete)
     columns = pieces[0].collect_schema().names()
+    if remove and snapshot is not None:
+        # Columns that the contract has no more: what is written again keeps them.
+        others = {name: dtype for name, dtype in snapshot.schema().items() if name not in columns}
+        columns += others
+        empty = [pl.lit(None, dtype).alias(name) for name, dtype in others.items()]
+        pieces = [*(piece.with_columns(empty) for piece in pieces[:-1]), pieces[-1]]
     frame = pl.concat([piece.select(columns) for piece in pieces])
     return Rewrite(table.stage(frame, apart=ended(columns)), remove, delete)
 

@@ -100,6 +100,10 @@ def _ends(stats: Any) -> tuple[Any, Any]:
     return epoch + timedelta(microseconds=low), epoch + timedelta(microseconds=high)
 
 
+#: The last of all characters.
+_LAST = "\U0010ffff"
+
+
 def lower_bound(value: Any) -> Any:
     """What the log says of a smallest value: never more than it."""
     if isinstance(value, str):
@@ -112,8 +116,11 @@ def lower_bound(value: Any) -> Any:
 def upper_bound(value: Any) -> Any:
     """What the log says of a largest value: never less than it."""
     if isinstance(value, str):
-        # U+10FFFF sorts behind whatever was cut off.
-        return value if len(value) <= _TEXT_LIMIT else value[:_TEXT_LIMIT] + "\U0010ffff"
+        if len(value) <= _TEXT_LIMIT:
+            return value
+        if value[_TEXT_LIMIT] == _LAST:
+            raise ValueError  # nothing of this length sorts behind it
+        return value[:_TEXT_LIMIT] + _LAST  # it sorts behind whatever was cut off
     if isinstance(value, datetime):
         if value.microsecond % 1000:
             value = value.replace(microsecond=value.microsecond // 1000 * 1000) + timedelta(milliseconds=1)

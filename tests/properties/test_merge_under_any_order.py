@@ -53,18 +53,20 @@ def frame(batch: list[Event], number: int) -> pl.DataFrame:
 
 
 def content_rank(event: Event) -> str:
-    """The order of content that settles a tie, as the merge has it."""
+    """The order of content that settles a tie, as the merge has it: a deletion comes last."""
     _, seq, value, deleted = event
     content = pl.DataFrame(
         {"value": [value], "seq": [seq], IS_DELETED: [deleted]}, schema_overrides={"value": pl.String}
     )
-    return str(content.select(pl.struct("value", "seq", IS_DELETED).struct.json_encode()).item())
+    return (
+        f"{int(deleted)}{content.select(pl.struct('value', 'seq', IS_DELETED).struct.json_encode()).item()}"
+    )
 
 
 def content_rank_history(event: Event) -> str:
     _, _, value, deleted = event
     content = pl.DataFrame({"value": [value], IS_DELETED: [deleted]}, schema_overrides={"value": pl.String})
-    return str(content.select(pl.struct("value", IS_DELETED).struct.json_encode()).item())
+    return f"{int(deleted)}{content.select(pl.struct('value', IS_DELETED).struct.json_encode()).item()}"
 
 
 def reference_upsert(all_events: list[Event]) -> dict[int, Event]:
