@@ -12,6 +12,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,19 @@ _CACHED_BYTES = 1 << 20
 HEADER_BYTES = 1 << 20
 _EMPTY = {names.SOURCE_FILE: pl.String(), names.SOURCE_ROW: pl.Int64()}
 
-_Readable = tuple[LocalFile, tuple[str, ...]]
+
+@dataclass(frozen=True)
+class _Head:
+    """What a file's first lines say: table columns, how many lines the header takes, and whether row 1 is odd.
+
+    Odd is a first line of the wrong width, one that is not over within ``HEADER_BYTES``, or a header with half a pair
+    of quotes. The fast reader takes its own idea of the file from there: one of a hundred million fields keeps it
+    busy for minutes.
+    """
+
+    columns: tuple[str, ...]
+    lines: int
+    is_odd: bool
 
 
 def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care: Care = FAST) -> Extract:
@@ -46,69 +59,58 @@ def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care:
     frames: list[pl.LazyFrame] = []
     rejects = [empty()]
     kept: list[KeptFile] = []
-    fast: list[_Readable] = []
+    fast: list[tuple[LocalFile, _Head]] = []
     for file in files:
         try:
             if file.name in care.refused:
                 raise SourceError(care.refused[file.name])
             text = as_utf8(file, options.encoding, spool).unpacked(spool)
-            columns, is_odd = _columns(text, options)
+            head = _head(text, options)
         except (SourceError, OSError, EOFError, UnicodeError, csv.Error) as error:
             if is_out_of_space(error):  # for the copy: no fault of the file
                 raise
             kept.append(keep(file))
             rejects.append(reject_file(file, f"csv: unreadable: {first_line(error)}", kept[-1]))
             continue
-        if columns is None:  # an empty file holds no row, and no error either
+        if head is None:  # an empty file holds no row, and no error either
             continue
         if (
             file.name in care.careful
             or text.has_marks
             or text.problem
-            or is_odd
+            or head.is_odd
             or goes_on_behind_quotes(text, options)
         ):
-            salvaged = salvage_csv(text, options, columns, spool)
-            frames.append(_scan_clean(salvaged.clean, text, options, columns))
+            salvaged = salvage_csv(text, options, head.columns, head.lines, spool)
+            frames.append(_scan_clean(salvaged.clean, text, options, head.columns))
             rejects.append(salvaged.rejects)
             kept += [keep(file)] if salvaged.is_partial else []
         else:
-            fast.append((text, columns))
-    for columns, group in itertools.groupby(fast, key=lambda pair: pair[1]):
-        frames += [_scan(part, columns, options) for part in _groups([file for file, _ in group])]
+            fast.append((text, head))
+    for head, group in itertools.groupby(fast, key=lambda pair: pair[1]):
+        frames += [_scan(part, head, options) for part in _groups([file for file, _ in group])]
     frame = pl.concat(frames, how="diagonal") if frames else pl.LazyFrame(schema=_EMPTY)
     doubts = [
-        Doubt(file.name, columns[-1], partial(has_short_lines, file, options, len(columns)))
-        for file, columns in fast
-        if len(columns) > 1
+        Doubt(file.name, head.columns[-1], partial(has_short_lines, file, options, len(head.columns)))
+        for file, head in fast
+        if len(head.columns) > 1
     ]
     return Extract(frame, pl.concat(rejects), tuple(doubts), tuple(kept))
 
 
-def _columns(file: LocalFile, options: CsvOptions) -> tuple[tuple[str, ...] | None, bool]:
-    """Table columns of one file, from its header or the declaration (None for an empty file); is row 1 odd?
-
-    Odd is a first line of the wrong width, or one that is not over within ``HEADER_BYTES``. The fast reader takes
-    its own idea of the file from that line: one of a hundred million fields keeps it busy for minutes.
-    """
+def _head(file: LocalFile, options: CsvOptions) -> _Head | None:
+    """The head of one file, from its header or the declaration; None for an empty file."""
     head, problem = file.head(HEADER_BYTES)
     text = decode(head.removeprefix(b"\xef\xbb\xbf"))
     if not text.strip():
         if problem:
             raise SourceError(problem)
-        return None, False
+        return None
     if not options.header:
-        return tuple(options.columns), _is_odd(text, len(head), options, len(options.columns))
-    source = io.StringIO(text, newline="")
-    fields = next(
-        csv.reader(
-            source,
-            delimiter=options.delimiter,
-            quotechar=options.quote or None,
-            quoting=csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
-        )
-    )
-    if len(head) == HEADER_BYTES and source.tell() == len(text):
+        columns = tuple(options.columns)
+        return _Head(columns, 0, _is_odd(text, len(head), options, len(columns)))
+    fields, end = _first_record(text, options)
+    if len(head) == HEADER_BYTES and end == len(text):
         raise SourceError(f"the header is longer than {HEADER_BYTES} bytes")
     header = "".join(fields)
     if not header.strip():
@@ -119,8 +121,40 @@ def _columns(file: LocalFile, options: CsvOptions) -> tuple[tuple[str, ...] | No
         raise SourceError(
             f"the header is not {options.encoding}; the file's real encoding goes into csv.encoding"
         )
-    rest = text[source.tell() :] if source.tell() < len(text) else ""
-    return tuple(clean_names(fields)), _is_odd(rest, len(head), options, len(fields))
+    written, rest = text[:end], text[end:]
+    if written.endswith("\r") and rest.partition("\n")[0].strip("\r"):
+        # Both readers go on behind the next line feed: what stands before it would be lost.
+        raise SourceError("a carriage return alone ends the header, but line feeds end other lines")
+    quotes = written.count(options.quote) if options.quote else 0
+    if "\n" in written.rstrip("\r\n") and not _is_by_the_book(written, options):
+        raise SourceError("a quote in the header is not closed: it takes the lines below into the header")
+    return _Head(
+        tuple(clean_names(fields)),
+        written.count("\n") + (not written.endswith("\n")),
+        quotes % 2 == 1 or _is_odd(rest, len(head), options, len(fields)),
+    )
+
+
+def _first_record(text: str, options: CsvOptions, *, strict: bool = False) -> tuple[list[str], int]:
+    """The fields of the first record, and where it ends."""
+    source = io.StringIO(text, newline="")
+    reader = csv.reader(
+        source,
+        delimiter=options.delimiter,
+        quotechar=options.quote or None,
+        quoting=csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE,
+        strict=strict,
+    )
+    return next(reader), source.tell()
+
+
+def _is_by_the_book(record: str, options: CsvOptions) -> bool:
+    """Whether every quoted field of the record is closed, right before a delimiter or the end."""
+    try:
+        _first_record(record, options, strict=True)
+    except csv.Error:
+        return False
+    return True
 
 
 def _is_odd(rest: str, head_bytes: int, options: CsvOptions, width: int) -> bool:
@@ -217,17 +251,18 @@ def _groups(files: Iterable[LocalFile]) -> Iterable[list[LocalFile]]:
         yield group
 
 
-def _scan(files: list[LocalFile], columns: tuple[str, ...], options: CsvOptions) -> pl.LazyFrame:
+def _scan(files: list[LocalFile], head: _Head, options: CsvOptions) -> pl.LazyFrame:
     """One strict scan over files with the same header. Row numbers start at 1 in each file."""
     row = names.SOURCE_ROW
     frame = pl.scan_csv(
         [str(file.path) for file in files],
-        # The header is skipped, not read: its names may be none that a table can hold.
+        # The header is skipped, not read: its names may be none that a table can hold. It is skipped by lines: by rows
+        # a quote within a name would take what follows for its field.
         has_header=False,
-        skip_rows=int(options.header),
+        skip_lines=head.lines,
         separator=options.delimiter,
         quote_char=options.quote,
-        schema=dict.fromkeys(columns, pl.String()),
+        schema=dict.fromkeys(head.columns, pl.String()),
         empty_string_is_null=False,
         row_index_name=row,
         row_index_offset=1,

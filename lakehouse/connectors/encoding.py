@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ _WIDE_BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _PROBE_BYTES = 1 << 16
+_BARE_RETURN = re.compile("\r(?!\n)")
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -47,16 +49,22 @@ def as_utf8(file: LocalFile, encoding: str, spool: Path, *, keep_bom: bool = Tru
     """The file itself when its bytes are UTF-8 lines already, else a decoded copy in ``spool``.
 
     A byte order mark of UTF-16 or UTF-32 counts for more than the declared encoding. Files whose lines end in
-    a bare carriage return get line feeds.
+    a bare carriage return get line feeds, in every encoding.
     """
     head, _ = file.head(_PROBE_BYTES)
     found = next((name for bom, name in _WIDE_BOMS if head.startswith(bom)), None)
     encoding = found or encoding
-    bare_returns = found is None and b"\r" in head and b"\n" not in head
+    bare_returns = b"\r" in head and _has_bare_returns(head, encoding)
     has_bom = head.startswith(codecs.BOM_UTF8)
     if encoding in _UTF8 and not bare_returns and (keep_bom or not has_bom):
         return file
     return _decoded(file, "utf-8-sig" if encoding in _UTF8 else encoding, spool, bare_returns)
+
+
+def _has_bare_returns(head: bytes, encoding: str) -> bool:
+    """Told from the text: in a wide encoding the bytes of a line feed are part of other characters, too."""
+    text = codecs.getincrementaldecoder(encoding)(errors=_ERRORS).decode(head)
+    return "\r" in text and "\n" not in text
 
 
 def _decoded(file: LocalFile, encoding: str, spool: Path, bare_returns: bool) -> LocalFile:
@@ -65,11 +73,17 @@ def _decoded(file: LocalFile, encoding: str, spool: Path, bare_returns: bool) ->
     decoder = codecs.getincrementaldecoder(encoding)(errors=_ERRORS)
     problems: list[str] = []
     marked = False
+    held = ""  # a carriage return at the end of a piece, until it is known what follows
     with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as sink:
         for chunk in itertools.chain(file.chunks(problems), [None]):
             text = decoder.decode(b"", final=True) if chunk is None else decoder.decode(chunk)
             marked = marked or MARK in text
-            sink.write(text.replace("\r", "\n") if bare_returns else text)
+            if bare_returns:
+                text, held = held + text, ""
+                if chunk is not None and text.endswith("\r"):
+                    text, held = text[:-1], "\r"
+                text = _BARE_RETURN.sub("\n", text)
+            sink.write(text)
     return replace(
         file,
         path=target,

@@ -46,13 +46,15 @@ class Salvaged:
     is_partial: bool
 
 
-def salvage_csv(file: LocalFile, options: CsvOptions, columns: Sequence[str], spool: Path) -> Salvaged:
-    """Read one UTF-8 file with care."""
+def salvage_csv(
+    file: LocalFile, options: CsvOptions, columns: Sequence[str], header_lines: int, spool: Path
+) -> Salvaged:
+    """Read one UTF-8 file with care, from behind its header."""
     spool.mkdir(parents=True, exist_ok=True)
     clean = spool / f"{uuid.uuid4().hex}.csv"
     reader = LineReader(file)
     with open(clean, "wb") as sink:
-        judge = _Judge(file, options, len(columns), sink)
+        judge = _Judge(file, options, len(columns), header_lines, sink)
         for first, piece in reader.pieces():
             judge.take(_lines(piece, first))
         judge.end()
@@ -84,16 +86,14 @@ class _Judge:
     file: LocalFile
     options: CsvOptions
     width: int
+    header_lines: int
     sink: BinaryIO
     rejects: list[pl.DataFrame] = field(default_factory=list)
     _carry: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_LINE_SCHEMA))
     _next_row: int = 1
-    _header_seen: bool = False
 
     def take(self, lines: pl.DataFrame) -> None:
-        lines = pl.concat([self._carry, lines])
-        if self.options.header and not self._header_seen:
-            lines, self._header_seen = lines.slice(_header_lines(lines, self.options)), True
+        lines = pl.concat([self._carry, lines.filter(pl.col("line_no") > self.header_lines)])
         records, self._carry = self._records(lines, final=False)
         self._write(records)
 
@@ -180,17 +180,6 @@ def _joined(marked: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("line_no").first(), texts)
         .select("line_no", _ENDED)
     )
-
-
-def _header_lines(lines: pl.DataFrame, options: CsvOptions) -> int:
-    """How many lines the header takes: a quoted column name may hold a newline."""
-    open_quote = False
-    for index, text in enumerate(lines["text"].head(1000).to_list()):
-        if options.quote and text.count(options.quote) % 2:
-            open_quote = not open_quote
-        if not open_quote:
-            return index + 1
-    return 1
 
 
 def judged(texts: pl.DataFrame, options: CsvOptions, width: int) -> pl.DataFrame:

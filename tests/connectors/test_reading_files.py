@@ -7,6 +7,7 @@ import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lakehouse.connectors.columns import clean_names
 from lakehouse.connectors.csv import read_csv
 from lakehouse.connectors.files import glob_regex, split_glob
 from lakehouse.connectors.json import read_json
-from lakehouse.connectors.local import LocalFile
+from lakehouse.connectors.local import LineReader, LocalFile
 from lakehouse.connectors.parquet import read_parquet
 from lakehouse.pipelines.model import CsvOptions
 
@@ -115,6 +116,44 @@ def test_a_byte_order_mark_and_crlf_leave_no_trace(tmp_path: Path) -> None:
     for careful in (False, True):
         extract = csv_extract(tmp_path / "bom.csv", b"\xef\xbb\xbfid,name\r\n1,x\r\n", careful=careful)
         assert rows(extract, "id", "name") == [(1, "1", "x")]
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize(
+    ("content", "columns", "expected"),
+    [
+        (b'id,size 6"\n1,x\n2,y\n', ("id", "size_6"), [(1, "1", "x"), (2, "2", "y")]),
+        (b'"id","a\r\nb"\r\n1,x\r\n', ("id", "a_b"), [(1, "1", "x")]),
+        (b'id,"a ""b"""\n1,x\n', ("id", "a_b"), [(1, "1", "x")]),
+        (b"id,name\r\r\n1,x\n", ("id", "name"), [(1, "1", "x")]),
+        (b"id,name\r1,x\r", ("id", "name"), [(1, "1", "x")]),
+        ("id,name\r1,x\r".encode("utf-16"), ("id", "name"), [(1, "1", "x")]),
+    ],
+)
+def test_both_readers_begin_right_behind_the_header(
+    tmp_path: Path, content: bytes, columns: tuple[str, ...], expected: list[Any], careful: bool
+) -> None:
+    extract = csv_extract(tmp_path / "a.csv", content, careful=careful)
+    assert rows(extract, *columns) == expected
+    assert extract.rejects.is_empty()
+
+
+def test_a_quote_in_the_header_costs_no_row_below_it(tmp_path: Path) -> None:
+    for careful in (False, True):
+        extract = csv_extract(tmp_path / "a.csv", b'id,size"\n1,6"\n2,7"\n3,8\n', careful=careful)
+        assert rows(extract, "id", "size") == [(2, "3", "8")]
+        assert extract.rejects["_raw"].to_list() == ['1,6"\n2,7"']
+
+
+def test_a_header_over_two_pieces_of_the_file_is_passed_over_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lakehouse.connectors import salvage
+
+    monkeypatch.setattr(salvage, "LineReader", partial(LineReader, chunk_bytes=6))
+    extract = csv_extract(tmp_path / "a.csv", b'id,"a\nb\nc"\n1,x\n2\n')
+    assert rows(extract, "id", "a_b_c") == [(1, "1", "x")]
+    assert extract.rejects["_source_position"].to_list() == ["line 5"]
 
 
 def test_another_encoding_is_decoded_and_wrong_bytes_are_kept(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ BROKEN_CSV = {
     "UTF-16, big end first": (b"\xfe\xff" + "id,name\n7,žluť\n".encode("utf-16-be"), ["žluť"], None, ""),
     "UTF-16 with half a character": ("id,name\n7,x\n8,y".encode("utf-16") + b"\x00", ["x"], "encoding: not utf-8", "line 3"),
     "CR CR": (b"id,name\r7,x\r8,y\r", ["x", "y"], None, ""),
+    "UTF-16 with CR alone": ("id,name\r7,\u010a\r8,y\r".encode("utf-16"), ["\u010a", "y"], None, ""),
+    "half a pair of quotes in the header": (b'id,name,size 6"\n7,x,1\n8,y,2\n9\n', ["x", "y"], "csv: too few fields", "line 4"),
+    "a newline in a quoted column name": (b'id,name,"a\nb"\n7,x,1\n8\n', ["x"], "csv: too few fields", "line 4"),
     "header only": (b"id,name\n", [], None, ""),
     "empty": (b"", [], None, ""),
     "only line feeds": (b"\n\n\n", [], None, ""),
@@ -69,6 +72,11 @@ UNREADABLE = {
     "a picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe" + bytes(range(256)),
     "a gzip that ends in its header": gzip.compress(b"id,name\n1,x\n")[:9],
     "no header line": b"\nid,name\n1,x\n",
+    "CR ends the header, LF the other lines": b"id,name\r1,ann\n2,bob\n3,cid\n",
+    "CR ends the first lines, LF the others": b"id,name\r1,ann\r2,bob\n3,cid\n",
+    "CR within the header": b"id,na\rme\n1,x\n",
+    "an unclosed quote in the header": b'id,"name\n1,x\n2,y\n',
+    "an unclosed quote in the header, another below": b'id,"name\n1,x\n2,"y"\n',
     "a header of 2 MB": b"x" * (2 << 20) + b"\n1\n",
 }
 
