@@ -36,14 +36,17 @@ def read_json(files: Sequence[LocalFile], spool: Path, *, array: bool, care: Car
         try:
             if file.name in care.refused:
                 raise SourceError(care.refused[file.name])
-            text = as_utf8(file, "utf-8", spool, keep_bom=False)
+            text = as_utf8(file, "utf-8", spool, keep_bom=False).unpacked(spool)
             if array:
+                if text.problem:
+                    raise SourceError(text.problem)
                 text = replace(text, path=_array_to_lines(text, spool), original=text.source_path)
         except Exception as error:
             if is_out_of_space(error):  # for the copy: no fault of the file
                 raise
             kept.append(keep(file))
-            kind = "not an array of objects" if array else "unreadable"
+            is_broken = array and not isinstance(error, SourceError)
+            kind = "not an array of objects" if is_broken else "unreadable"
             rejects.append(reject_file(file, f"json: {kind}: {first_line(error)}", kept[-1]))
             continue
         keys = None if file.name in care.careful or text.has_marks or text.problem else judge(text)
@@ -61,13 +64,19 @@ def read_json(files: Sequence[LocalFile], spool: Path, *, array: bool, care: Car
 
 
 def _scan(path: Path, name: str, keys: Sequence[str], broken_rows: Iterable[int]) -> list[pl.LazyFrame]:
-    """A scan with every key of every object as a text column; nothing for a file without objects."""
-    if not keys:
+    """A scan with every key of every object as a text column; nothing for a file without lines."""
+    if path.stat().st_size == 0:
         return []
     row = f"{names.SOURCE_ROW}_{uuid.uuid4().hex[:8]}"  # no source has this key
-    frame = pl.scan_ndjson(
-        path, schema=dict.fromkeys(keys, pl.String()), row_index_name=row, row_index_offset=1
-    ).rename(dict(zip(keys, clean_names(keys), strict=True)))
+    nothing = f"{row}_nothing"  # the reader asks for one key at least: objects without any are rows, too
+    schema = dict.fromkeys([*keys, nothing], pl.String())
+    # Keys come in no order that a second reading would repeat. Which of two becomes ``id_2`` must not hang on it.
+    ordered = sorted(keys, key=lambda key: (clean_names([key]) != [key], key.swapcase()))
+    frame = (
+        pl.scan_ndjson(path, schema=schema, row_index_name=row, row_index_offset=1)
+        .drop(nothing)
+        .rename(dict(zip(ordered, clean_names(ordered), strict=True)))
+    )
     broken = list(broken_rows)
     if broken:
         frame = frame.filter(~pl.col(row).is_in(broken))
@@ -79,7 +88,11 @@ def _scan(path: Path, name: str, keys: Sequence[str], broken_rows: Iterable[int]
 
 
 def _array_to_lines(file: LocalFile, spool: Path) -> Path:
-    """Spool a JSON array as one object a line, streaming: memory does not grow with the file."""
+    """Spool a JSON array as one object a line, streaming: memory does not grow with the file.
+
+    Each object stays as it is written, with spaces for line ends (within a text JSON has none): read and written again,
+    long numbers would be rounded before anybody judges them.
+    """
     import duckdb
 
     spool.mkdir(parents=True, exist_ok=True)
@@ -88,7 +101,7 @@ def _array_to_lines(file: LocalFile, spool: Path) -> Path:
     with duckdb.connect(config={"threads": "1"}) as connection, open(target, "w", encoding="utf-8") as sink:
         connection.execute("SET enable_progress_bar = false")
         reader = connection.execute(
-            "SELECT CAST(json_extract(json, '$') AS VARCHAR) AS line FROM read_json_objects(?, format = 'array', "
+            "SELECT translate(json::VARCHAR, chr(10) || chr(13), '  ') AS line FROM read_json_objects(?, format = 'array', "
             "compression = ?, maximum_object_size = ?)",
             [str(file.path), compression, _MAX_OBJECT_BYTES],
         ).to_arrow_reader(50_000)

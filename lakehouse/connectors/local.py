@@ -63,10 +63,11 @@ class LocalFile:
         A line so long covers a whole stretch of the limit's length that begins at a multiple of it. So of each stretch only
         what stands before its first line end is read: next to nothing, and no line is ever held.
         """
-        if self.size_bytes <= limit_bytes or self.compression() is not None:
+        size_bytes = self.path.stat().st_size  # of an unpacked copy, not of what came
+        if size_bytes <= limit_bytes or self.compression() is not None:
             return False
         with open(self.path, "rb") as reader:
-            for start in range(0, self.size_bytes - limit_bytes + 1, limit_bytes):
+            for start in range(0, size_bytes - limit_bytes + 1, limit_bytes):
                 reader.seek(start)
                 left = limit_bytes
                 while left and b"\n" not in (step := reader.read(min(left, _STEP_BYTES))) and step:
@@ -92,7 +93,8 @@ class LocalFile:
 
     def unpacked(self, folder: Path, limit_bytes: int = UNPACKED_LIMIT_BYTES) -> LocalFile:
         """A copy without compression in ``folder``, for who reads the bytes more than once; itself where there is none, or
-        where the copy would be larger than the limit or does not fit the disk.
+        where the copy would be larger than the limit or does not fit the disk. Either says where the stream broke: the
+        fast readers take no notice of a checksum that is wrong or missing.
         """
         if self.compression() is None:
             return self
@@ -111,7 +113,10 @@ class LocalFile:
             left = -1
         if left < 0:
             target.unlink(missing_ok=True)
-            return self
+            problems = []
+            for _ in self.chunks(problems, _UNPACKED_STEP_BYTES):
+                pass
+            return replace(self, problem=problems[0]) if problems else self
         return replace(
             self, path=target, original=self.source_path, problem=problems[0] if problems else None
         )

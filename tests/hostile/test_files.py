@@ -171,6 +171,7 @@ BROKEN_JSON = {
     "half a surrogate pair": ('{"id":1}\n{"id":"\\ud800"}\n', ["1"], "json: not a JSON object", "line 2"),
     "byte order mark": ('\ufeff{"id":1}\n', ["1"], None, ""),
     "empty objects": ('{}\n{"id":1}\n', [None, "1"], None, ""),
+    "only empty objects": ("{}\n{}\n", [None, None], None, ""),
     "empty file": ("", [], None, ""),
 }  # fmt: skip
 
@@ -187,6 +188,15 @@ def test_a_bad_json_line_costs_only_itself(tmp_path: Path, name: str) -> None:
     assert [(row["rule"], row["_source_position"]) for row in inbox.refused()] == (
         [(rule, position)] if rule else []
     )
+
+
+def test_a_first_file_of_empty_objects_lands_and_decides_nothing_about_the_columns(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake", "jsonl")
+    inbox.put("a.jsonl", "{}\n{}\n")
+    assert inbox.ingest().accepted == 2
+    inbox.put("b.jsonl", '{"id":1}\n{}\n')
+    assert inbox.ingest().accepted == 2
+    assert inbox.rows("_source_row", "id") == [(1, None), (2, None), (1, "1"), (2, None)]
 
 
 def test_bytes_that_are_no_text_are_kept_escaped(tmp_path: Path) -> None:
