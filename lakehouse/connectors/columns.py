@@ -1,10 +1,12 @@
-"""Column names as a source writes them, and as a table can hold them."""
+"""Columns as a source writes them, and as a table can hold them: names, and values as text."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Sequence
+
+import polars as pl
 
 from lakehouse import names
 
@@ -35,3 +37,49 @@ def clean_names(raw: Sequence[str]) -> list[str]:
         taken.add(candidate.lower())
         cleaned.append(candidate)
     return cleaned
+
+
+def one_spelling(frames: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
+    """``frames`` with one spelling for each column, the first: to a table ``id`` and ``ID`` are one name."""
+    spelled: dict[str, str] = {}
+    alike = []
+    for frame in frames:
+        spellings = {name: spelled.setdefault(name.lower(), name) for name in frame.collect_schema()}
+        other = {name: spelling for name, spelling in spellings.items() if name != spelling}
+        alike.append(frame.rename(other) if other else frame)
+    return alike
+
+
+def as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """The column as text: nested values as JSON, bytes as hexadecimal digits."""
+    column = pl.col(name)
+    printed = _without_bytes(column, dtype)
+    if isinstance(dtype, pl.Struct):
+        return pl.when(column.is_not_null()).then(printed.struct.json_encode())
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return pl.when(column.is_not_null()).then(pl.struct(printed.alias(name)).struct.json_encode())
+    return printed.cast(pl.String)
+
+
+def _without_bytes(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """``column`` with hexadecimal digits for bytes, however deep: the writer of JSON panics over them."""
+    if dtype == pl.Binary:
+        return column.bin.encode("hex")
+    if "Binary" not in str(dtype):
+        return column
+    if isinstance(dtype, pl.Array):
+        column = column.arr.to_list()
+    if isinstance(dtype, (pl.List, pl.Array)):
+        return column.list.eval(_without_bytes(pl.element(), _instance(dtype.inner)))
+    if isinstance(dtype, pl.Struct):
+        fields = [
+            _without_bytes(column.struct.field(field.name), _instance(field.dtype)).alias(field.name)
+            for field in dtype.fields
+        ]
+        return pl.when(column.is_not_null()).then(pl.struct(fields))
+    return column
+
+
+def _instance(dtype: object) -> pl.DataType:
+    instance: pl.DataType = dtype() if isinstance(dtype, type) else dtype  # type: ignore[assignment]
+    return instance

@@ -21,7 +21,7 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors.base import FAST, Care, Doubt, Extract, KeptFile
-from lakehouse.connectors.columns import clean_names
+from lakehouse.connectors.columns import clean_names, one_spelling
 from lakehouse.connectors.encoding import MARK, as_utf8, decode
 from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.rejects import empty, first_line, keep, reject_file
@@ -89,7 +89,7 @@ def read_csv(files: Sequence[LocalFile], options: CsvOptions, spool: Path, care:
             fast.append((text, head))
     for head, group in itertools.groupby(fast, key=lambda pair: pair[1]):
         frames += [_scan(part, head, options) for part in _groups([file for file, _ in group])]
-    frame = pl.concat(frames, how="diagonal") if frames else pl.LazyFrame(schema=_EMPTY)
+    frame = pl.concat(one_spelling(frames), how="diagonal") if frames else pl.LazyFrame(schema=_EMPTY)
     doubts = [
         Doubt(file.name, head.columns[-1], partial(has_short_lines, file, options, len(head.columns)))
         for file, head in fast

@@ -16,7 +16,7 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors.base import FAST, Care, Extract, KeptFile
-from lakehouse.connectors.columns import clean_names
+from lakehouse.connectors.columns import clean_names, one_spelling
 from lakehouse.connectors.encoding import as_utf8
 from lakehouse.connectors.json_lines import judge, salvage_json
 from lakehouse.connectors.local import LocalFile
@@ -58,9 +58,8 @@ def read_json(files: Sequence[LocalFile], spool: Path, *, array: bool, care: Car
         else:
             frames += _scan(text.path, file.name, keys, ())
     none = pl.LazyFrame(schema={names.SOURCE_FILE: pl.String(), names.SOURCE_ROW: pl.Int64()})
-    return Extract(
-        pl.concat(frames, how="diagonal") if frames else none, pl.concat(rejects), kept=tuple(kept)
-    )
+    frame = pl.concat(one_spelling(frames), how="diagonal") if frames else none
+    return Extract(frame, pl.concat(rejects), kept=tuple(kept))
 
 
 def _scan(path: Path, name: str, keys: Sequence[str], broken_rows: Iterable[int]) -> list[pl.LazyFrame]:
