@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from lakehouse import names
+from lakehouse.connectors.columns import as_text
 from lakehouse.errors import SourceError
 from lakehouse.storage.schema import delta_dtype, delta_ready
 
@@ -65,12 +66,12 @@ def align(
                 f"{label}: {'; '.join(changes)}; the source's {option} policy is fail",
                 hint=f"talk to the source's owner, or set {option}: rescue in the pipeline's YAML",
             )
-    rescued = {name: _as_text(name, dtype) for name, dtype in new.items()} if new_columns == "rescue" else {}
+    rescued = {name: as_text(name, dtype) for name, dtype in new.items()} if new_columns == "rescue" else {}
     fitted = []
     for name in retyped:
-        fits = _fits(pl.col(name), incoming[name], table[name])
-        fitted.append(pl.when(fits).then(pl.col(name).cast(table[name], strict=False)).alias(name))
-        rescued[name] = pl.when(~fits).then(_as_text(name, incoming[name]))
+        fitting, fits = _fitted(pl.col(name), incoming[name], table[name])
+        fitted.append(fitting.alias(name))
+        rescued[name] = pl.when(~fits).then(as_text(name, incoming[name]))
     frame = frame.with_columns(_rescued(rescued), *fitted)
     if new_columns == "rescue":
         frame, new = frame.drop(list(new)), {}
@@ -78,22 +79,31 @@ def align(
     return Aligned(frame.with_columns(absent), new, tuple(changes))
 
 
-def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    column = pl.col(name)
-    if isinstance(dtype, pl.Struct):
-        return column.struct.json_encode()
-    if isinstance(dtype, pl.List):
-        return pl.struct(column).struct.json_encode()
-    return column.cast(pl.String)
+def _fitted(column: pl.Expr, source: pl.DataType, target: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
+    """(the column in the table's type, null where it does not fit; where it fits: the cast keeps the value).
 
-
-def _fits(column: pl.Expr, source: pl.DataType, target: pl.DataType) -> pl.Expr:
-    """True where casting keeps the value: it casts, and casting back gives the same."""
-    if source.is_nested() or target.is_nested():
-        return column.is_null()
+    Numbers fit numbers and texts, moments fit moments, where casting back gives the same. A boolean or a moment as text
+    says the same as before. All else has no cast, or one that means something else: to Polars 19000 is a day in 2022.
+    """
+    if target == pl.String and (source == pl.Boolean or _kind(source) == "moment"):
+        return column.cast(pl.String), pl.lit(True)
+    if {_kind(source), _kind(target)} not in ({"number"}, {"moment"}, {"number", "text"}):
+        return pl.lit(None, target), column.is_null()
     cast = column.cast(target, strict=False)
     back = cast.cast(source, strict=False)
-    return (column.is_null() | (back == column)).fill_null(False)
+    same = back == column
+    if source == pl.String and target.is_float():
+        same |= back == column + ".0"  # a whole number beside others with a point
+    fits = (column.is_null() | same).fill_null(False)
+    return pl.when(fits).then(cast), fits
+
+
+def _kind(dtype: pl.DataType) -> str:
+    if dtype.is_numeric():
+        return "number"
+    if isinstance(dtype, (pl.Date, pl.Datetime)):
+        return "moment"
+    return "text" if dtype == pl.String else str(dtype)
 
 
 def _rescued(values: Mapping[str, pl.Expr]) -> pl.Expr:

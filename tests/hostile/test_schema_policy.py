@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,73 @@ def test_a_retyped_column_is_rescued_value_by_value(tmp_path: Path) -> None:
     assert [event.message for event in inbox.events()] == [
         "column amount came as String, the table has Float64"
     ]
+
+
+#: A column of the table, what comes later, and what of it lands and is rescued.
+CASTLESS = {
+    "a date as text": ([date(2022, 1, 8)], ["2022-01-08", None], [None, None], ["2022-01-08", None]),
+    "an instant as text": ([datetime(2022, 1, 8, tzinfo=UTC)], ["2022-01-08"], [None], ["2022-01-08"]),
+    "a boolean as text": ([True], ["true"], [None], ["true"]),
+    "text as a date": (["x"], [date(2022, 1, 8)], ["2022-01-08"], [None]),
+    "text as an instant": (["x"], [datetime(2022, 1, 8, 1, tzinfo=UTC)], ["2022-01-08 01:00:00.000000+00:00"], [None]),
+    "text as a boolean": (["x"], [True], ["true"], [None]),
+    "a boolean as a number": ([True], [1], [None], ["1"]),
+    "a number as a boolean": ([7], [True], [None], ["true"]),
+    "a date as a number": ([date(2022, 1, 8)], [19000], [None], ["19000"]),
+    "a number as a date": ([7], [date(2022, 1, 8)], [None], ["2022-01-08"]),
+    "a decimal as a boolean": ([Decimal("1.5")], [True], [None], ["true"]),
+    "a boolean as a date": ([True], [date(2022, 1, 8)], [None], ["2022-01-08"]),
+    "text as bytes": (["x"], [b"\xff\x00", None], [None, None], ["ff00", None]),
+    "bytes as text": ([b"x"], ["y"], [None], ["y"]),
+    "a number as bytes": ([7], [b"x"], [None], ["78"]),
+    "text as a list of bytes": (["x"], [[b"\xff"], None], [None, None], ['{"v":["ff"]}', None]),
+    "text as bytes within": (["x"], [{"a": b"x", "b": [{"c": b"y"}]}], [None], ['{"a":"78","b":[{"c":"79"}]}']),
+    "a float as a whole number in text": ([1.5], ["2", "02"], [2.0, None], [None, "02"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASTLESS)
+def test_a_value_without_a_cast_is_rescued_and_stops_nothing(tmp_path: Path, name: str) -> None:
+    before, later, landed, rescued = CASTLESS[name]
+    inbox = Inbox(tmp_path / "lake", "parquet")
+    parquet(inbox, "a.parquet", v=before)
+    inbox.ingest()
+    parquet(inbox, "b.parquet", v=later)
+    assert inbox.ingest().accepted == len(later)
+    found = inbox.rows("v", "_rescued")[1:]
+    assert [value for value, _ in found] == landed
+    assert [json.loads(text)["v"] if text else None for _, text in found] == rescued
+
+
+@pytest.mark.parametrize("value", [[b"\xff"], b"\xff", {"a": [b"\xff"]}])
+def test_a_new_column_of_bytes_can_be_rescued(tmp_path: Path, value: Any) -> None:
+    inbox = Inbox(tmp_path / "lake", "parquet", new_columns="rescue")
+    parquet(inbox, "a.parquet", id=[1])
+    inbox.ingest()
+    parquet(inbox, "b.parquet", id=[2, 3], raw=[value, None])
+    assert inbox.ingest().rescued == 1
+    assert [("ff" in text) if text else None for (text,) in inbox.rows("_rescued")] == [None, True, None]
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_names_that_differ_in_case_alone_are_one_column_of_a_batch(tmp_path: Path, file_format: str) -> None:
+    inbox = Inbox(tmp_path / "lake", file_format)
+
+    def put(stem: str, **columns: Any) -> None:
+        frame, path = pl.DataFrame(columns), inbox.folder / f"{stem}.{file_format}"
+        {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[file_format](
+            path
+        )
+
+    put("a", id=["1"], name=["ann"])
+    put("b", ID=["2"], Name=["bob"])
+    assert inbox.ingest().accepted == 2
+    put("c", NAME=["cid"], Id=["3"])
+    put("d", iD=["4"], name=["dan"])
+    result = inbox.ingest()
+    assert (result.accepted, result.schema_changes) == (2, ())
+    assert inbox.rows("id", "name") == [("1", "ann"), ("2", "bob"), ("3", "cid"), ("4", "dan")]
+    assert len(inbox.bronze().columns) == len({name.lower() for name in inbox.bronze().columns})
 
 
 def test_a_retyped_column_stops_the_batch_where_the_source_says_so(tmp_path: Path) -> None:
