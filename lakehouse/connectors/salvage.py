@@ -155,7 +155,8 @@ class _Judge:
         good = found.filter("sound")
         if good.height:
             numbered = pl.concat_str(pl.col("row").cast(pl.String), "text", separator=self.options.delimiter)
-            self.sink.write(("\n".join(good.select(numbered).to_series().to_list()) + "\n").encode())
+            # A carriage return that ends a value is no part of the line's end: the reader takes one away, and no more.
+            self.sink.write(("\r\n".join(good.select(numbered).to_series().to_list()) + "\r\n").encode())
         broken = found.filter(~pl.col("sound")).with_columns(rule=_reason(self.options, self.width))
         if broken.height:
             rows_out = broken.with_columns(pl.col("text").str.replace_all(MARK, "", literal=True))

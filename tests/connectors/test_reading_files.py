@@ -128,6 +128,7 @@ def test_a_byte_order_mark_and_crlf_leave_no_trace(tmp_path: Path) -> None:
         (b'"id","a\r\nb"\r\n1,x\r\n', ("id", "a_b"), [(1, "1", "x")]),
         (b'id,"a ""b"""\n1,x\n', ("id", "a_b"), [(1, "1", "x")]),
         (b"id,name\r\r\n1,x\n", ("id", "name"), [(1, "1", "x")]),
+        (b"id,name\n1,x\r\r\n", ("id", "name"), [(1, "1", "x\r")]),
         (b"id,name\r1,x\r", ("id", "name"), [(1, "1", "x")]),
         ("id,name\r1,x\r".encode("utf-16"), ("id", "name"), [(1, "1", "x")]),
     ],

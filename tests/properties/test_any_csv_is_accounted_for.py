@@ -36,6 +36,7 @@ FIELD = st.sampled_from(
         b"\0",
         b" ",
         b"\rx",
+        b"x\r",
     ]
 )
 LINE = st.lists(FIELD, min_size=0, max_size=5).map(b",".join)
