@@ -126,8 +126,16 @@ def _head(file: LocalFile, options: CsvOptions) -> _Head | None:
         # Both readers go on behind the next line feed: what stands before it would be lost.
         raise SourceError("a carriage return alone ends the header, but line feeds end other lines")
     quotes = written.count(options.quote) if options.quote else 0
-    if "\n" in written.rstrip("\r\n") and not _is_by_the_book(written, options):
+    lines = written.rstrip("\r\n").split("\n")
+    if len(lines) > 1 and not _is_by_the_book(written, options):
         raise SourceError("a quote in the header is not closed: it takes the lines below into the header")
+    if (
+        len(fields) > 1
+        and len(lines) > 1
+        and {line.count(options.delimiter) for line in lines} == {len(fields) - 1}
+    ):
+        # Such a quote may meet another that closes it by the rules, like an inch mark at the end of a row.
+        raise SourceError("a quoted name in the header goes over lines each of which has all fields of a row")
     return _Head(
         tuple(clean_names(fields)),
         written.count("\n") + (not written.endswith("\n")),

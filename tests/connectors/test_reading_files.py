@@ -127,6 +127,8 @@ def test_a_byte_order_mark_and_crlf_leave_no_trace(tmp_path: Path) -> None:
         (b'id,size 6"\n1,x\n2,y\n', ("id", "size_6"), [(1, "1", "x"), (2, "2", "y")]),
         (b'"id","a\r\nb"\r\n1,x\r\n', ("id", "a_b"), [(1, "1", "x")]),
         (b'id,"a ""b"""\n1,x\n', ("id", "a_b"), [(1, "1", "x")]),
+        (b'id,"unit\nprice",qty\n1,2,3\n', ("id", "unit_price", "qty"), [(1, "1", "2", "3")]),
+        (b'id,"a, b\nc",qty\n1,2,3\n', ("id", "a_b_c", "qty"), [(1, "1", "2", "3")]),
         (b"id,name\r\r\n1,x\n", ("id", "name"), [(1, "1", "x")]),
         (b"id,name\n1,x\r\r\n", ("id", "name"), [(1, "1", "x\r")]),
         (b"id,name\r1,x\r", ("id", "name"), [(1, "1", "x")]),

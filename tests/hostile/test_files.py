@@ -76,6 +76,7 @@ UNREADABLE = {
     "CR ends the first lines, LF the others": b"id,name\r1,ann\r2,bob\n3,cid\n",
     "CR within the header": b"id,na\rme\n1,x\n",
     "an unclosed quote in the header": b'id,"name\n1,x\n2,y\n',
+    "an unclosed quote in the header, an inch mark below": b'id,"size\n1,6"\n2,7\n',
     "an unclosed quote in the header, another below": b'id,"name\n1,x\n2,"y"\n',
     "a header of 2 MB": b"x" * (2 << 20) + b"\n1\n",
 }
