@@ -16,7 +16,7 @@ import polars as pl
 from lakehouse import names
 from lakehouse.connectors import Batch, SourceFile, connector_for
 from lakehouse.errors import CommitConflict, LakehouseError
-from lakehouse.ledger_rows import COUNTS, READ, SCHEMA
+from lakehouse.ledger_rows import COUNTS, READ, SCHEMA, Seen
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import CommitInfo, Lake, Snapshot
@@ -53,7 +53,7 @@ class Ledger:
         newest = max((source.newest_record_utc for source in self._sources.values()), default=None)
         return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
-    def _seen(self, source: str) -> Mapping[str, Sequence[tuple[SourceFile, str, str | None]]]:
+    def _seen(self, source: str) -> Mapping[str, Sequence[Seen]]:
         """Per path every version that was seen: file, stage and note, oldest first, without those given back."""
         found = self._sources.get(source)
         return found.seen if found else {}

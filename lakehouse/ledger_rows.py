@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import cast
@@ -56,6 +57,8 @@ RETURNED = "returned"
 ASIDE = ("held", "ignored", "unchanged", "duplicate")
 
 
+#: One version of a file as the ledger has it: the file, its stage, and a note.
+Seen = tuple[SourceFile, str, str | None]
 _PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc", "note")
 
 
@@ -66,16 +69,28 @@ class SourceRows:
         self.rows = rows
 
     @cached_property
-    def seen(self) -> dict[str, list[tuple[SourceFile, str, str | None]]]:
-        seen: dict[str, list[tuple[SourceFile, str, str | None]]] = {}
+    def seen(self) -> dict[str, list[Seen]]:
+        """Per path every version that was seen, the oldest first.
+
+        Without those given back, and without what was set aside because of them: a later version of the same file,
+        or a copy of it under another name, was never compared with anything that has landed, so it is news again.
+        """
+        seen: dict[str, list[Seen]] = {}
+        taken: Counter[tuple[str | None, int]] = Counter()  # contents of planned files
+        copies: dict[int, set[str]] = {}  # size → files set aside as duplicates
         rows = self.rows.sort("recorded_at_utc", maintain_order=True)
         for stage, note, files in rows.select("stage", "note", "files").iter_rows():
+            if stage == RETURNED:
+                for item in files:
+                    _give_back(SourceFile(**item), seen, taken, copies)
+                continue
             for item in files:
-                versions = seen.setdefault(item["path"], [])
-                if stage == RETURNED:
-                    versions[:] = [v for v in versions if v[0].fingerprint != item["fingerprint"]]
-                else:
-                    versions.append((SourceFile(**item), stage, note))
+                file = SourceFile(**item)
+                seen.setdefault(file.path, []).append((file, stage, note))
+                if stage == "planned":
+                    taken[_content(file)] += 1
+                elif stage == "duplicate":
+                    copies.setdefault(file.size_bytes, set()).add(file.path)
         return seen
 
     @cached_property
@@ -97,6 +112,44 @@ class SourceRows:
     @cached_property
     def newest_record_utc(self) -> datetime:
         return cast(datetime, self.rows["recorded_at_utc"].max())  # no row is without it
+
+
+def _give_back(
+    file: SourceFile,
+    seen: dict[str, list[Seen]],
+    taken: Counter[tuple[str | None, int]],
+    copies: Mapping[int, set[str]],
+) -> None:
+    """Take one version out, and what was set aside because of it."""
+    versions = seen.get(file.path, [])
+    taken.subtract(
+        _content(known)
+        for known, stage, _ in versions
+        if stage == "planned" and known.fingerprint == file.fingerprint
+    )
+    _take_out(versions, lambda known, _: known.fingerprint == file.fingerprint)
+    # By size, and not by hash: an earlier release may have hashed the file that is given back in another way.
+    for path in copies.get(file.size_bytes, ()):
+        _take_out(
+            seen[path],
+            lambda known, stage: (
+                stage == "duplicate" and known.size_bytes == file.size_bytes and taken[_content(known)] <= 0
+            ),
+        )
+
+
+def _take_out(versions: list[Seen], is_gone: Callable[[SourceFile, str], bool]) -> None:
+    """Remove versions of a file, and those behind the first of them that no batch took."""
+    first = next((n for n, (file, stage, _) in enumerate(versions) if is_gone(file, stage)), len(versions))
+    versions[first:] = [
+        (file, stage, note)
+        for file, stage, note in versions[first:]
+        if stage not in ASIDE and not is_gone(file, stage)
+    ]
+
+
+def _content(file: SourceFile) -> tuple[str | None, int]:
+    return file.content_hash, file.size_bytes
 
 
 class _Read:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -201,6 +202,27 @@ def accept(
             continue
         return work.planned[pipeline.name]
     raise CommitConflict("ops.batches: 20 attempts to plan met other planners", hint="run again")
+
+
+def plan_ahead(
+    lake: Lake, settings: Settings, pipelines: Iterable[Pipeline], *, run_id: str, describe: Describe
+) -> None:
+    """Plan in one commit for all sources of a run, before any of them is read.
+
+    A source with planned batches that have not landed is left to its own ``ingest``, which lands them first: one of
+    their files may have to be given back, and what is there now must not be compared with it. So is one that fails.
+    """
+    ledger = Ledger(lake)
+    settled = []
+    for pipeline in pipelines:
+        with suppress(LakehouseError):  # its own step says why
+            take_back(lake, pipeline.name)
+            bronze = lake.table("bronze", pipeline.name).snapshot_or_none()
+            landed = bronze.txn(names.app_id("bronze", pipeline.name)) if bronze else 0
+            if not ledger.batches(pipeline.name, above=landed):
+                settled.append(pipeline)
+    if len(settled) > 1:  # one alone is planned by its own step
+        plan(lake, settings, settled, run_id=run_id, describe=describe)
 
 
 def take_back(lake: Lake, source: str) -> int:

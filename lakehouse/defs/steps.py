@@ -22,7 +22,7 @@ from lakehouse.defs.runtime import Runtime, runtime_of
 from lakehouse.defs.workers import note_worker
 from lakehouse.memory import SharedMemory
 from lakehouse.pipelines import Pipeline
-from lakehouse.planning import plan
+from lakehouse.planning import plan_ahead
 from lakehouse.results import StageResult
 from lakehouse.silver import refine
 from lakehouse.storage import Snapshot
@@ -140,7 +140,7 @@ def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
         if len(sources) < 2 or runtime.profile is not None:  # nothing to do beside the step
             sources = []
         else:
-            plan(
+            plan_ahead(
                 runtime.lake, runtime.settings, [runtime.pipelines[name] for name in sources],
                 run_id=run_id, describe=describe,
             )  # fmt: skip

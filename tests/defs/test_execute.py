@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from lakehouse.defs import runtime, steps
 from lakehouse.defs.execute import Progress, RunOutcome, parse_selection, run_pipelines
 from lakehouse.defs.instance import ensure_home, open_instance
 from lakehouse.errors import CommitConflict, DeclarationError
+from lakehouse.events import recent
 from lakehouse.gold.restore_points import current_point
 from lakehouse.ops import backlog, failures, watch
 from lakehouse.ops.profile import Profile
@@ -245,6 +247,50 @@ def test_a_run_that_is_killed_neither_blocks_the_next_nor_loses_rows(
     assert failures.open_failures(lake) == {}
     with open_instance(settings) as instance:
         assert {run.status.value for run in instance.get_runs()} == {"SUCCESS", "FAILURE"}
+
+
+def test_files_that_are_renamed_sent_again_or_rewritten_between_a_kill_and_the_next_run_land(
+    first_day: Callable[..., Settings],
+) -> None:
+    settings = first_day()
+    lake = Lake.from_settings(settings)
+    folders = {name: Path(settings.landing, name) for name in ("airlines", "airports", "planes")}
+    for name, folder in folders.items():
+        header, first, *_ = next(folder.rglob("*.csv")).read_text().splitlines()
+        key, _, rest = first.partition(",")
+        land(settings, f"{name}/{name}_2013-02-01.csv", f"{header}\n{key[:-1]}_,{rest}\n")
+    program = (
+        "import os, sys\n"
+        "import lakehouse.bronze\n"
+        "from lakehouse.defs.execute import run_pipelines\n"
+        "from lakehouse.settings import load_settings\n"
+        "stage = sys.modules['lakehouse.bronze.ingest']\n"
+        "stage.read_and_write = lambda *_: os.kill(os.getpid(), 9)\n"
+        "run_pipelines(load_settings())\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT_DIR,
+        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    before = {name: lake.table("bronze", name).snapshot().num_rows() for name in folders}
+    airlines, airports, planes = (folder / f"{name}_2013-02-01.csv" for name, folder in folders.items())
+    airlines.rename(airlines.with_name("airlines_2013-02-02.csv"))
+    os.utime(airports, (1_900_000_000, 1_900_000_000))
+    planes.write_text(planes.read_text() + planes.read_text().splitlines()[1].replace("_,", "-,") + "\n")
+
+    outcome = run_pipelines(settings)
+
+    assert outcome.success, outcome.failures
+    grown = {name: lake.table("bronze", name).snapshot().num_rows() - before[name] for name in folders}
+    assert grown == {"airlines": 1, "airports": 1, "planes": 2}
+    assert {event.kind for event in recent(lake)} <= {"returned", "schema"}
+    assert run_pipelines(settings).nothing_new
 
 
 def test_a_home_of_ones_own_is_left_alone(tmp_path: Path) -> None:

@@ -20,12 +20,18 @@ class Inbox:
     """Bronze alone: what lands, what is refused, what is told."""
 
     def __init__(
-        self, root: Path, file_format: str = "csv", *, settle_seconds: float = 0.0, **source: Any
+        self,
+        root: Path,
+        file_format: str = "csv",
+        *,
+        settle_seconds: float = 0.0,
+        name: str = "orders",
+        **source: Any,
     ) -> None:
         self.settings = load_settings(root=str(root), settle_seconds=settle_seconds)
         self.lake = Lake.from_settings(self.settings)
         options = {"kind": "files", "path": f"in/*.{file_format}", "format": file_format, **source}
-        spec = {"name": "orders", "description": "x", "source": options, "contract": "a.B"}
+        spec = {"name": name, "description": "x", "source": options, "contract": "a.B"}
         self.pipeline = Pipeline(PipelineSpec.model_validate(spec), "defs.yaml")
         self.folder = Path(self.settings.landing, "in")
         self.folder.mkdir(parents=True, exist_ok=True)

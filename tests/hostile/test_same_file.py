@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lakehouse import planning
+from lakehouse.bronze.compare import describe
 from lakehouse.cli.app import app
 from lakehouse.connectors.files import FileConnector
 from lakehouse.pipelines import PipelineSpec
@@ -91,6 +94,89 @@ def test_equal_content_lands_where_the_source_says_so_or_where_the_path_means_so
         inbox.put("a.csv", ROWS)
         inbox.put("b.csv", ROWS)
         assert inbox.ingest().accepted == 6
+
+
+#: What becomes of a file that is planned and not landed when the process dies: its rows afterwards, and its names.
+UNTIL_THE_RESTART: dict[str, tuple[Callable[[Path], object], list[str], set[str]]] = {
+    "renamed": (lambda path: path.rename(path.with_name("b.csv")), ["ann", "bob", "cid"], {"b.csv"}),
+    "copied and removed": (
+        lambda path: (shutil.copy(path, path.with_name("b.csv")), shutil.move(path, path.with_name("c.csv"))),
+        ["ann", "bob", "cid"],
+        {"c.csv"},
+    ),
+    "sent again": (lambda path: os.utime(path, (2e9, 2e9)), ["ann", "bob", "cid"], {"a.csv"}),
+    "rewritten": (lambda path: path.write_text("id,name\n9,zoe\n"), ["zoe"], {"a.csv"}),
+    "removed": (lambda path: path.unlink(), [], set()),
+}
+
+
+@pytest.mark.parametrize("what", UNTIL_THE_RESTART)
+@pytest.mark.parametrize(
+    ("on_change", "judged_before"), [("alert", True), ("ignore", True), ("append", True), ("alert", False)]
+)
+def test_what_is_given_back_takes_along_what_was_set_aside_because_of_it(
+    tmp_path: Path, what: str, on_change: str, *, judged_before: bool
+) -> None:
+    """``judged_before``: another process plans between the change and the restart, as a joint plan once did."""
+    change, landed, files = UNTIL_THE_RESTART[what]
+    inbox = Inbox(tmp_path / "lake", on_change=on_change)
+    path = inbox.put("a.csv", ROWS)
+    inbox.put("z.csv", "id,name\n0,zed\n")
+    planning.plan(inbox.lake, inbox.settings, [inbox.pipeline])
+    change(path)
+    if judged_before:
+        planning.plan(inbox.lake, inbox.settings, [inbox.pipeline])
+    inbox.ingest()
+    assert inbox.bronze()["name"].to_list() == [*landed, "zed"]
+    assert set(inbox.bronze()["file"]) == {*files, "z.csv"}
+    assert not inbox.ingest().committed
+    assert inbox.ledger.held("orders") == []
+
+
+def test_of_two_equal_files_the_other_one_lands_when_the_first_vanishes_between_plan_and_read(
+    inbox: Inbox,
+) -> None:
+    path = inbox.put("a.csv", ROWS)
+    inbox.put("b.csv", ROWS)
+    planning.plan(inbox.lake, inbox.settings, [inbox.pipeline])
+    path.write_text("id,name\n9,zoe\n")
+    inbox.ingest()
+    assert [(row["file"], row["name"]) for row in inbox.bronze().to_dicts()] == [
+        ("a.csv", "zoe"),
+        ("b.csv", "ann"),
+        ("b.csv", "bob"),
+        ("b.csv", "cid"),
+    ]
+
+
+def test_a_duplicate_of_what_has_landed_stays_one_when_something_else_of_its_size_is_given_back(
+    inbox: Inbox,
+) -> None:
+    inbox.put("a.csv", ROWS)
+    inbox.ingest()
+    inbox.put("copy.csv", ROWS)
+    other = inbox.put("other.csv", ROWS.replace("cid", "dan"))
+    planning.plan(inbox.lake, inbox.settings, [inbox.pipeline])
+    other.unlink()
+    inbox.ingest()
+    assert inbox.bronze().height == 3
+    assert [event.kind for event in inbox.events() if event.kind != "schema"] == ["returned", "duplicate"]
+
+
+def test_sources_are_planned_together_only_where_nothing_can_be_given_back(tmp_path: Path) -> None:
+    inboxes = [Inbox(tmp_path / "lake", path=f"in/{name}-*.csv", name=name) for name in ("x", "y", "z")]
+    pipelines = [inbox.pipeline for inbox in inboxes]
+    lake, settings = inboxes[0].lake, inboxes[0].settings
+    path = inboxes[0].put("x-a.csv", ROWS)
+    planning.plan(lake, settings, pipelines)
+    path.rename(path.with_name("x-b.csv"))
+    inboxes[0].put("y-a.csv", ROWS)
+    inboxes[0].put("z-a.csv", ROWS)
+    planning.plan_ahead(lake, settings, pipelines, run_id="", describe=describe)
+    known = inboxes[0].ledger
+    assert [len(known.batches(name)) for name in "xyz"] == [1, 1, 1]
+    assert inboxes[0].events() == []
+    assert [inbox.ingest().accepted for inbox in inboxes] == [3, 3, 3]
 
 
 @pytest.mark.parametrize(
