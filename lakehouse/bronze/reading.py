@@ -92,7 +92,8 @@ def _files_with_short_lines(table: Table, extract: Extract, staged: Sequence[Sta
     rows = pl.scan_parquet(
         [f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None
     )
-    there = {name.lower(): name for name in rows.collect_schema()}
+    # Only text can be empty: what does not fit a column of another type is rescued.
+    there = {name.lower(): name for name, dtype in rows.collect_schema().items() if dtype == pl.String}
     wanted = {doubt.column: there.get(doubt.column.lower()) for doubt in extract.doubts}
     if all(name is not None and _has_no_empty_text(name, staged) for name in wanted.values()):
         return []
@@ -100,7 +101,7 @@ def _files_with_short_lines(table: Table, extract: Extract, staged: Sequence[Sta
         rows.group_by(names.SOURCE_FILE)
         .agg(
             pl.len().alias("records"),
-            # A column that the table rescues or does not have cannot speak for its file: its file is counted.
+            # A column that the table rescues, or has as no text, or not at all, cannot speak for its file: its file is counted.
             *(
                 (pl.lit(True) if name is None else (pl.col(name) == "").any()).alias(f"empty {column}")
                 for column, name in wanted.items()

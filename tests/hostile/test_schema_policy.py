@@ -32,6 +32,29 @@ def test_reordered_columns_are_read_by_name_and_are_no_change(tmp_path: Path) ->
     assert inbox.rows("id", "name") == [("1", "ann"), ("2", "bob")]
 
 
+def test_short_lines_are_found_where_the_last_column_is_a_number_since_the_source_was_parquet(
+    tmp_path: Path,
+) -> None:
+    before = Inbox(tmp_path / "lake", "parquet")
+    pl.DataFrame({"id": ["1"], "n": [7]}).write_parquet(before.folder / "a.parquet")
+    before.ingest()
+    inbox = Inbox(tmp_path / "lake")
+    inbox.put("b.csv", "id,n\n2,8\n3,\n4\n")
+    inbox.put("c.csv", "id,n\n5,\n6,9\n")
+    result = inbox.ingest()
+    assert (result.rows_in, result.accepted, result.quarantined) == (5, 4, 1)
+    assert inbox.rows("id", "n", "_rescued") == [
+        ("1", 7, None),
+        ("2", 8, None),
+        ("3", None, '{"n":""}'),
+        ("5", None, '{"n":""}'),
+        ("6", 9, None),
+    ]
+    assert [(row["file"], row["rule"], row["_raw"]) for row in inbox.refused()] == [
+        ("b.csv", "csv: too few fields", "4")
+    ]
+
+
 def test_a_renamed_column_is_one_new_and_one_missing_and_both_are_told(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "lake")
     inbox.put("a.csv", "id,name\n1,ann\n")
