@@ -240,7 +240,9 @@ class Snapshot:
         if not columns:
             return self
         with translated(f"add columns {', '.join(columns)} to {self.table.label}"):
-            self._own_handle().alter.add_columns(list(delta_schema(columns).fields))
+            handle = self._own_handle()
+            handle.alter.add_columns(list(delta_schema(columns).fields))
+            self._sync_commit(handle.version())
         return self.table.snapshot()
 
     def commit(
@@ -296,6 +298,7 @@ class Snapshot:
     ) -> None:
         before = self.version
         handle = self._own_handle()
+        self.table.sync(add)
         handle.create_write_transaction(
             [add_action(file, data_change=data_change) for file in add],
             mode="append" if overwrite_schema is None else "overwrite",
@@ -306,6 +309,7 @@ class Snapshot:
         newest = handle.version()
         if newest != before + 1:
             handle.load_as_version(self._own_version(before, newest, mark))
+        self._sync_commit(handle.version())
         self._read = Version(handle, self.table.objects, self.table._open, self._read)
         if handle.version() == newest:
             RECENT.put(self.table.objects, self._read)
@@ -327,10 +331,7 @@ class Snapshot:
             written = deletion.write_vectors(objects, self._merged(changes.delete))
             chosen = self._files.filter(pl.col("path").is_in(list(written)))
             entries += [log.shrunk_entry(row, written[row["path"]]) for row in chosen.iter_rows(named=True)]
-        if table._folder is not None:  # the log must not name what a loss of power takes away
-            for file in changes.add:
-                sync_file(table._folder / file.path)
-            sync_folder(table._folder)
+        table.sync(changes.add)
         version = log.append_commit(objects, table.label, self.version, entries, mark, only_adds=not gone)
         is_next = version == before.number + 1
         self._read = before.followed_by(version, changes.txns, is_next=is_next, same_protocol=not features)
@@ -359,6 +360,13 @@ class Snapshot:
     def _own_handle(self) -> Any:
         """The version once more, to commit through: what is read is shared with others."""
         return self.table._open(self.version)
+
+    def _sync_commit(self, version: int) -> None:
+        """The library leaves its commit to the system to write: a later one, which is synced, must not outlive it."""
+        if (folder := self.table._folder) is not None:
+            commit = folder / log.commit_file(version)
+            sync_file(commit)
+            sync_folder(commit.parent)
 
     def _own_version(self, before: int, newest: int, mark: str) -> int:
         """The version that this commit made, where others have committed between the read or after it."""

@@ -26,7 +26,7 @@ from lakehouse.storage.commits import (
     first_commit,
 )
 from lakehouse.storage.failures import translated
-from lakehouse.storage.objects import Objects
+from lakehouse.storage.objects import Objects, sync_file, sync_folder
 from lakehouse.storage.retry import patient
 from lakehouse.storage.schema import delta_ready
 from lakehouse.storage.snapshot import Snapshot
@@ -156,13 +156,17 @@ class Table:
         with translated(f"create {self.label}", self._folder):
             commit = first_commit(self.uri, self.name, schema, add, txns or {}, metadata or {}, description)
             self._make_folder()
-            taken = self._has_commits() or not self.objects.put_if_absent(first, commit)
+            self.sync(add)
+            taken = self._has_commits() or not self.objects.put_if_absent(first, commit, durable=True)
             # The answer to a successful write may be lost, and the repeated one is then refused.
             if taken and self.objects.read(first) != commit:
                 raise CommitConflict(
                     f"{self.label}: somebody else has just created it",
                     hint="another run was faster; run again, what is done is skipped",
                 )
+            if self._folder is not None:  # the log's folder, the table's and the layer's are new names, too
+                for folder in (self._folder, *self._folder.parents[:2]):
+                    sync_folder(folder)
         return self.snapshot(0)
 
     @property
@@ -172,6 +176,13 @@ class Table:
     def _make_folder(self) -> None:
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
+
+    def sync(self, files: Iterable[StagedFile]) -> None:
+        """Return when a loss of power cannot take these files away: the log must not name what is not there."""
+        if self._folder is not None:  # a remote store answers only then
+            for file in files:
+                sync_file(self._folder / file.path)
+            sync_folder(self._folder)
 
     @contextmanager
     def _swept(self, written: Sequence[str]) -> Iterator[None]:
@@ -211,8 +222,9 @@ class Table:
         prefix = uuid.uuid4().hex
 
         def file_name(args: Any) -> str:
-            written.append(f"{prefix}-{args.index_in_partition:05d}.parquet")
-            return written[-1]
+            name = f"{prefix}-{args.index_in_partition:05d}.parquet"
+            written.append(name)  # several threads may ask at once: the last one need not be this one
+            return name
 
         delta_ready(frame).sink_parquet(
             pl.PartitionBy(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import deltalake
@@ -310,6 +313,63 @@ def test_a_first_commit_that_a_crash_cut_off_is_no_table(table: Table) -> None:
     assert table.snapshot_or_none() is None
     create(table)
     assert table.snapshot().version == 0
+
+
+@pytest.mark.parametrize("by", ["first commit", "library", "added columns", "hand"])
+def test_a_commit_and_what_it_names_are_on_the_disk_before_it_is_answered(
+    table: Table, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    synced: set[int] = set()
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    create(table)
+    if by in ("library", "hand"):
+        if by == "library":
+            deltalake.DeltaTable(table.uri).alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+        synced.clear()
+        table.snapshot().commit(add=table.stage(FRAME.lazy()), txns={"a": 1})
+    elif by == "added columns":
+        synced.clear()
+        table.snapshot().add_columns({"more": pl.Int64()})
+    log_folder = Path(table.uri, "_delta_log")
+    newest = max(log_folder.glob("*.json"))
+    named = [
+        json.loads(line)["add"]["path"] for line in newest.read_text().splitlines() if '"add"' in line[:8]
+    ]
+    assert len(named) == (by != "added columns")
+    folders = [log_folder, *([Path(table.uri), *Path(table.uri).parents[:2]] if by == "first commit" else [])]
+    wanted = [newest, *(Path(table.uri, path) for path in named), *folders]
+    assert [path.name for path in wanted if path.stat().st_ino not in synced] == []
+
+
+def test_every_staged_file_has_the_name_that_the_writer_was_told(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer asks from several threads: between one's note and its answer another one may come."""
+    told: list[str] = []
+    written = _Interrupted()
+    monkeypatch.setattr(
+        pl, "PartitionBy", lambda *_, file_path_provider, **__: told.append(ask(file_path_provider))
+    )
+    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", lambda *_, **__: None)
+
+    def ask(name_of: Any) -> str:
+        return str(name_of(SimpleNamespace(index_in_partition=0)))
+
+    table._sink(FRAME.lazy(), None, written)
+    assert told == [written[0]]
+
+
+class _Interrupted(list[str]):
+    """A list to which another thread adds whenever one has added."""
+
+    def append(self, name: str) -> None:
+        self.extend([name, "another.parquet"])
 
 
 def test_of_many_who_create_a_table_at_once_one_wins(table: Table) -> None:
