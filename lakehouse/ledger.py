@@ -15,6 +15,7 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors import Batch, SourceFile, connector_for
+from lakehouse.connectors.files import legible
 from lakehouse.errors import CommitConflict, LakehouseError
 from lakehouse.ledger_rows import COUNTS, READ, SCHEMA, Seen
 from lakehouse.pipelines import Pipeline
@@ -24,7 +25,10 @@ from lakehouse.storage import CommitInfo, Lake, Snapshot
 
 @dataclass(frozen=True)
 class News:
-    """What one source has that the ledger does not: arrived files, not planned yet."""
+    """What one source has that the ledger does not: arrived files, not planned yet.
+
+    ``changed``: files with new content, and those whose names are no UTF-8; no batch takes them unasked.
+    """
 
     source: str
     files: tuple[SourceFile, ...] = ()
@@ -130,8 +134,12 @@ def news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
     known = ledger.known_files(pipeline.name)
     fresh, changed = [], []
     for file in connector_for(pipeline.spec.source, settings).list():
-        before = known.get(file.path)
-        if before is None:
+        path = legible(file.path)
+        before = known.get(path)
+        if path != file.path:  # never among those that wait to be read: the plan says that it is passed over
+            if before is None or before.fingerprint != file.fingerprint:
+                changed.append(file)
+        elif before is None:
             fresh.append(file)
         elif before.fingerprint != file.fingerprint:
             changed.append(file)

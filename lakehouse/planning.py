@@ -15,6 +15,7 @@ from typing import Any
 
 from lakehouse import events, names
 from lakehouse.connectors import Batch, Connector, SourceFile, connector_for
+from lakehouse.connectors.files import legible
 from lakehouse.errors import CommitConflict, LakehouseError
 from lakehouse.ledger import Ledger, News, append, news_of, row_of
 from lakehouse.ledger_rows import RETURNED
@@ -98,7 +99,8 @@ class _Planning:
         """Find what is new, and have its contents hashed: of all sources at once, on every core."""
         connector = connector_for(pipeline.spec.source, self.settings)
         item = news_of(pipeline, self.settings, self.ledger)
-        hashes = {file: pool.submit(connector.content_hash, file) for file in (*item.files, *item.changed)}
+        readable = [file for file in (*item.files, *item.changed) if legible(file.path) == file.path]
+        hashes = {file: pool.submit(connector.content_hash, file) for file in readable}
         self.news[pipeline.name] = item, hashes
 
     def add(self, pipeline: Pipeline) -> None:
@@ -125,6 +127,12 @@ class _Planning:
             take.append(file)
         taken = self.ledger.taken_files(pipeline.name) if item.changed else {}
         for arrived in item.changed:
+            if (
+                arrived not in hashes
+            ):  # no reader takes such a path, and no table; the others must not wait for it
+                named = replace(arrived, path=legible(arrived.path))
+                self._aside(pipeline, "ignored", named, "its name is not UTF-8; rename it")
+                continue
             file = replace(arrived, content_hash=hashes[arrived].result())
             before = taken.get(file.path)
             if before is not None and _is_same(connector, before, file):

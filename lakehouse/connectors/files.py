@@ -50,7 +50,10 @@ class FileConnector:
         self._fetched: dict[str, Path] = {}
 
     def list(self) -> list[SourceFile]:
-        """Every finished file that matches, oldest first. Hidden and temporary names are passed over."""
+        """Every finished file that matches, oldest first. Hidden and temporary names are passed over.
+
+        A local name may be no UTF-8: it is listed (see ``legible``), so that somebody is told, and nothing can read it.
+        """
         limit = datetime.now(UTC) - self._settle
         found = []
         try:
@@ -136,6 +139,13 @@ class FileConnector:
 
 def _fingerprint(info: ObjectInfo) -> str:
     return info.etag or f"{info.modified_at_utc.timestamp():.6f}-{info.size_bytes}"
+
+
+def legible(path: str) -> str:
+    """The path as text that can be written down: bytes of a name that are no UTF-8 are shown as ``\\xe9``."""
+    if path.isascii():
+        return path
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def split_glob(path: str) -> tuple[str, str]:

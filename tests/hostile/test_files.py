@@ -15,8 +15,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from lakehouse import planning
 from lakehouse.connectors.files import FileConnector
 from lakehouse.errors import SourceUnavailable
+from lakehouse.ledger import news
 from tests.hostile.bench import Inbox
 
 GOOD = "id,name\n1,ann\n2,bob\n"
@@ -282,7 +284,6 @@ def test_a_planned_file_that_vanished_does_not_stop_the_others(tmp_path: Path) -
 def test_giving_back_survives_a_crash_right_after_the_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lakehouse import planning
     from lakehouse.bronze import ingest as module
 
     inbox = Inbox(tmp_path / "lake")
@@ -305,6 +306,33 @@ def test_giving_back_survives_a_crash_right_after_the_commit(
             module(inbox.lake, inbox.settings, inbox.pipeline)
     assert inbox.ingest().accepted == 2
     assert inbox.rows("name") == [("ann",), ("bob",), ("x",), ("y",)]
+
+
+def test_a_name_that_is_not_utf8_is_passed_over_and_told_and_stops_nobody(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path / "lake", path="in/**/x*.csv", on_change="append")
+    other = Inbox(tmp_path / "lake", path="in/y*.csv", name="others")
+    latin = os.fsencode(inbox.folder) + b"/x-caf\xe9.csv"
+    folder = os.fsencode(inbox.folder) + b"/\xfcber"
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    for name in (latin, folder + b"/x.csv"):
+        with open(name, "wb") as file:
+            file.write(GOOD.encode())
+    inbox.put("x-café.csv", "id,name\n9,zoe\n")
+    inbox.put("y.csv", GOOD)
+    pipelines = {"orders": inbox.pipeline, "others": other.pipeline}
+    assert set(planning.plan(inbox.lake, inbox.settings, pipelines.values())) == {"orders", "others"}
+    assert (inbox.ingest().accepted, other.ingest().accepted) == (1, 2)
+    assert news(inbox.lake, inbox.settings, pipelines) == {}
+    told = [str(inbox.folder / name) for name in ("x-caf\\xe9.csv", "\\xfcber/x.csv")]
+    assert sorted((event.kind, event.pipeline, event.message) for event in inbox.events()) == sorted(
+        ("ignored", "orders", f"{path} was not read: its name is not UTF-8; rename it") for path in told
+    )
+    os.rename(latin, inbox.folder / "x-cafe.csv")
+    assert inbox.ingest().accepted == 2
+    assert not inbox.ingest().committed
 
 
 @pytest.mark.slow
