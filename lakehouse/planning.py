@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import polars as pl
+
 from lakehouse import events, names
 from lakehouse.connectors import Batch, Connector, SourceFile, connector_for
 from lakehouse.connectors.files import legible
@@ -256,6 +258,7 @@ def take_back(lake: Lake, source: str) -> int:
                 break
             if lost and batch_id in planned:
                 files = [file for file in planned[batch_id].files if file.path in lost]
+                _withdraw(lake, source, batch_id, list(lost))
                 note = "; ".join(f"{path} {what}" for path, what in lost.items())
                 rows.append(
                     row_of(
@@ -277,6 +280,38 @@ def take_back(lake: Lake, source: str) -> int:
         except CommitConflict:
             continue
     raise CommitConflict("ops.batches: 20 attempts met other planners", hint="run again")
+
+
+def _withdraw(lake: Lake, source: str, batch_id: int, paths: Sequence[str]) -> None:
+    """Take lines out of quarantine that a run refused, and died before its batch landed, of files given back since.
+
+    The batch has passed without these files, and whatever is refused of them is refused again when they land.
+    """
+    table = lake.table("quarantine", source)
+    of_files = (pl.col("_stage") == "bronze") & (pl.col(names.BATCH_ID) == batch_id)
+    of_files &= pl.col(names.SOURCE_FILE).is_in(paths)
+    for _ in range(20):
+        snapshot = table.snapshot_or_none()
+        if snapshot is None:
+            return
+        near = set(snapshot.files_in_range(names.BATCH_ID, batch_id, batch_id))
+        files = snapshot.files().filter(pl.col("uri").is_in(near)).select("path", "uri").rows()
+        gone = [
+            (path, uri) for path, uri in files if not _is_empty(snapshot.scan(uris=[uri]).filter(of_files))
+        ]
+        if not gone:
+            return
+        rest = table.stage(snapshot.scan(uris=[uri for _, uri in gone]).filter(of_files.not_()))
+        try:
+            snapshot.commit(add=rest, remove=[path for path, _ in gone], metadata={"withdrawn": batch_id})
+            return
+        except CommitConflict:
+            continue
+    raise CommitConflict(f"quarantine.{source}: 20 attempts met other writers", hint="run again")
+
+
+def _is_empty(frame: pl.LazyFrame) -> bool:
+    return frame.head(1).collect().is_empty()
 
 
 def split_by_size(files: Sequence[SourceFile], limit_bytes: int) -> list[list[SourceFile]]:

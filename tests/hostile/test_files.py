@@ -9,7 +9,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +20,9 @@ import pytest
 from lakehouse import planning
 from lakehouse.connectors.files import FileConnector
 from lakehouse.errors import SourceUnavailable
-from lakehouse.ledger import news
+from lakehouse.ledger import news, sync
+from lakehouse.ops.reconcile import reconcile
+from lakehouse.storage import Table
 from tests.hostile.bench import Inbox
 
 GOOD = "id,name\n1,ann\n2,bob\n"
@@ -306,6 +310,41 @@ def test_giving_back_survives_a_crash_right_after_the_commit(
             module(inbox.lake, inbox.settings, inbox.pipeline)
     assert inbox.ingest().accepted == 2
     assert inbox.rows("name") == [("ann",), ("bob",), ("x",), ("y",)]
+
+
+def test_lines_refused_by_a_run_that_died_are_in_quarantine_once_when_their_file_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = Inbox(tmp_path / "lake")
+    inbox.put("a.csv", "id,name\n1,ann\n5\n")
+    path = inbox.put("b.csv", "id,name\n7,x\n8\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "create", _die_at("bronze", Table.create))
+        with pytest.raises(KeyboardInterrupt):
+            inbox.ingest()
+    assert [row["_raw"] for row in inbox.refused()] == ["5", "8"]
+    os.utime(path, (2_000_000_000, 2_000_000_000))
+    inbox.ingest()
+    assert inbox.rows("name", "_batch_id") == [("ann", 1), ("x", 2)]
+    assert [(row["file"], row["_raw"], row["_batch_id"]) for row in inbox.refused()] == [
+        ("a.csv", "5", 1),
+        ("b.csv", "8", 2),
+    ]
+    sync(inbox.lake, [inbox.pipeline])
+    counts = list(reconcile(inbox.lake, inbox.settings, {"orders": inbox.pipeline}))
+    assert [count for count in counts if not count.ok] == []
+    assert not inbox.ingest().committed
+
+
+def _die_at(layer: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Creating a table of this layer kills the run."""
+
+    def create(table: Table, *args: Any, **options: Any) -> Any:
+        if table.layer == layer:
+            raise KeyboardInterrupt
+        return real(table, *args, **options)
+
+    return create
 
 
 def test_a_name_that_is_not_utf8_is_passed_over_and_told_and_stops_nobody(tmp_path: Path) -> None:
