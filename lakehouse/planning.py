@@ -114,7 +114,7 @@ class _Planning:
         item, hashes = self.news[pipeline.name]
         contents = self.ledger.contents(pipeline.name) if item.files else {}
         sizes = {size for known, size in contents if _is_earlier(known)}
-        take = []
+        take: list[SourceFile] = []
         for arrived in item.files:
             file = replace(arrived, content_hash=hashes[arrived].result())
             identity = (file.content_hash or "", file.size_bytes)
@@ -122,7 +122,9 @@ class _Planning:
             if first is None and source.skips_same_content and file.size_bytes in sizes:
                 first = contents.get((connector.earlier_hash(file) or "", file.size_bytes))
             if first is not None and connector.has_records(file):
-                self._aside(pipeline, "duplicate", file, f"the same content as {first}")
+                latest = take[-1] if take else self._latest(pipeline.name)
+                note = f"the same content as {first}{_goes_back(pipeline, latest, file)}"
+                self._aside(pipeline, "duplicate", file, note)
                 continue
             if file.content_hash is not None:
                 contents.setdefault(identity, file.path)
@@ -168,12 +170,32 @@ class _Planning:
             message = f"{file.path} was not read: {note}{then}"
             self.events.append(events.Event(stage, pipeline.name, message, at_utc=self.now))
 
+    def _latest(self, source: str) -> SourceFile | None:
+        """The file that a batch took last."""
+        batches = self.ledger.batches(source)
+        return batches[-1].files[-1] if batches else None
+
     def _difference(self, pipeline: Pipeline, before: SourceFile | None, file: SourceFile) -> str:
         if before is None:
             return f"new content of {file.size_bytes} bytes"
         if self.describe is not None:
             return self.describe(self.lake, self.settings, pipeline, before, file)
         return f"new content: {before.size_bytes} bytes before, {file.size_bytes} now"
+
+
+def _goes_back(pipeline: Pipeline, latest: SourceFile | None, file: SourceFile) -> str:
+    """What to do where earlier content has come again: a copy and a moved file look like a source's newest state.
+
+    It is passed over all the same: reading it would let every copy of an old file undo what came after it.
+    """
+    if pipeline.spec.silver.mode == "append" or latest is None or latest.content_hash is None:
+        return ""
+    if latest.content_hash == file.content_hash or _is_earlier(latest.content_hash):
+        return ""
+    return (
+        f", and other content came in between ({latest.path}); if the source has gone back to it, set "
+        "source.same_content: land and send the file once more under another name"
+    )
 
 
 def _is_same(connector: Connector, before: SourceFile, now: SourceFile) -> bool:

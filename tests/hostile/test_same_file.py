@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lakehouse import planning
 from lakehouse.bronze.compare import describe
 from lakehouse.cli.app import app
 from lakehouse.connectors.files import FileConnector
+from lakehouse.events import recent
 from lakehouse.pipelines import PipelineSpec
 from lakehouse.silver import refine
 from tests.hostile.bench import Inbox
@@ -245,6 +247,28 @@ def test_the_new_version_wins_in_silver_once_it_is_appended(tmp_path: Path) -> N
     lake.run()
     assert lake.rows("id", "amount") == [(1, 11.0), (2, 20.0)]
     assert refine(lake.lake, lake.settings, lake.pipeline).committed is False
+
+
+def test_a_source_that_goes_back_to_earlier_content_is_told_how_to_have_it_read(tmp_path: Path) -> None:
+    lake = OrdersLake(tmp_path / "lake", "upsert")
+    for amount in (10, 11, 10):
+        lake.arrive(f"1,{amount},a,1")
+    assert lake.rows("amount") == [(11.0,)]
+    (told,) = [event.message for event in recent(lake.lake) if event.kind == "duplicate"]
+    assert "and other content came in between" in told
+    assert "set source.same_content: land and send the file once more under another name" in told
+    source = lake.pipeline.spec.source.model_copy(update={"same_content": "land"})
+    lake.pipeline = replace(lake.pipeline, spec=lake.pipeline.spec.model_copy(update={"source": source}))
+    lake.arrive("1,10,a,1")
+    assert lake.rows("amount") == [(10.0,)]
+
+
+def test_a_copy_of_what_was_only_appended_gives_no_advice(tmp_path: Path) -> None:
+    lake = OrdersLake(tmp_path / "lake")
+    for number in (1, 2, 1):
+        lake.arrive(f"{number},10,a,1")
+    (told,) = [event.message for event in recent(lake.lake) if event.kind == "duplicate"]
+    assert told.endswith("001.csv")
 
 
 def test_replace_is_refused_with_the_way_out() -> None:
