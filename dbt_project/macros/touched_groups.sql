@@ -8,6 +8,9 @@
   may_be_touched(c)  a condition that every row of a touched group satisfies, and most others do not: column `c`, from which
                      group_key's first column is cut (`date_trunc('hour', at_utc) as hour`), is not before the least of them.
                      DuckDB passes over files by the bounds of plain columns alone, so `is_touched` by itself reads all.
+                     The bound leaves room for clocks: the local day or hour of an instant may be later than the instant
+                     reads in UTC, by less than a day (zones are up to 14 hours ahead, 16 in history). An instant cut by a
+                     local clock and turned back is later only in hours that the clock goes through twice, up to three.
 #}
 {% macro touched_groups() %}
   {{- return('lakehouse_build."touched ' ~ this.identifier ~ '"') -}}
@@ -17,14 +20,26 @@
   {%- if not execute -%}{{ return('true') }}{%- endif -%}
   {%- set key = model.config.group_key -%}
   {%- set first = '"' ~ (key if key is string else key[0]) ~ '"' -%}
+  {%- set least = 'min(' ~ first ~ ')' -%}
   {%- set found = run_query(
-    'select typeof(any_value(' ~ first ~ ')), count(*) - count(' ~ first ~ '), min(' ~ first ~ ')::varchar from ' ~ touched_groups()
+    'select typeof(any_value(' ~ first ~ ')), count(*) - count(' ~ first ~ ') from ' ~ touched_groups()
   ).rows[0] -%}
   {%- if found[0] not in ('DATE', 'TIMESTAMP', 'TIMESTAMP WITH TIME ZONE') -%}
     {{ exceptions.raise_compiler_error('may_be_touched(): the first column of group_key is ' ~ found[0] ~ ', not a date or an instant') }}
   {%- endif -%}
-  {#- a null has no bounds, and its rows belong to a group, too -#}
-  {{ return('true' if found[1] or not found[2] else '(' ~ column ~ " >= '" ~ found[2] ~ "'::" ~ found[0] ~ ')') }}
+  {%- set bounds = run_query(
+    'select isfinite(' ~ least ~ '), (' ~ least ~ ' - interval 1 day)::' ~ found[0] ~ '::varchar, '
+    ~ '(' ~ least ~ ' - interval 3 hours)::varchar from ' ~ touched_groups()
+  ).rows[0] -%}
+  {#- a null has no bounds, and its rows belong to a group, too; nor has infinity -#}
+  {%- if found[1] or not bounds[0] -%}{{ return('true') }}{%- endif -%}
+  {%- set a_day = "'" ~ bounds[1] ~ "'::" ~ found[0] -%}
+  {%- if found[0] != 'TIMESTAMP WITH TIME ZONE' -%}{{ return('(' ~ column ~ ' >= ' ~ a_day ~ ')') }}{%- endif -%}
+  {#- only of an instant is an instant cut by a clock that it is turned back by; DuckDB settles this case before it reads -#}
+  {{ return(
+    '(' ~ column ~ ' >= case typeof(' ~ column ~ ") when 'TIMESTAMP WITH TIME ZONE' then '" ~ bounds[2] ~ "'::" ~ found[0]
+    ~ ' else ' ~ a_day ~ ' end)'
+  ) }}
 {% endmacro %}
 
 {% macro is_touched(expressions=none) %}

@@ -163,7 +163,8 @@ def prepare_connection(connection: duckdb.DuckDBPyConnection, settings: Settings
     """Make a connection that somebody else opened (dbt) read the lake: no progress bar, UTC, object stores."""
     from lakehouse import validation
 
-    connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+    # Of the whole database: a cursor is a connection of its own, and takes over nothing that only this one was told.
+    connection.execute("SET enable_progress_bar = false; SET GLOBAL TimeZone = 'UTC'")
     if validation.is_remote(settings.root):
         _load_httpfs(connection, settings)
 
@@ -177,7 +178,8 @@ def _load_httpfs(connection: duckdb.DuckDBPyConnection, settings: Settings) -> N
     binary = next(Path(duckdb_extension_httpfs.__file__).parent.rglob("httpfs.duckdb_extension"))
     connection.execute(f"LOAD {quote_literal(str(binary))}")
     connection.execute(
-        f"SET http_retries = {_HTTP_RETRIES}; SET http_retry_wait_ms = 100; SET http_retry_backoff = 2"
+        f"SET GLOBAL http_retries = {_HTTP_RETRIES}; SET GLOBAL http_retry_wait_ms = 100; "
+        "SET GLOBAL http_retry_backoff = 2"
     )
     options = {**{k: v for k, v in os.environ.items() if k.startswith("AWS_")}, **settings.storage_options}
     options = {key.upper(): value for key, value in options.items()}

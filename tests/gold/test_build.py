@@ -13,6 +13,8 @@ from lakehouse.checks import CheckOutcome
 from lakehouse.errors import CheckFailed, GoldBuildError
 from lakehouse.gold.build import ensure_manifest
 from lakehouse.gold.results import ModelResult, TestResult
+from lakehouse.settings import load_settings
+from lakehouse.storage import connect_duckdb
 from tests.gold.conftest import Workshop, order
 
 pytestmark = pytest.mark.slow
@@ -362,6 +364,17 @@ def test_a_build_prints_nothing_and_leaves_the_project_folder_as_it_was(
     assert capfd.readouterr() == ("", "")
     assert sorted(path for path in shop.project.rglob("*")) == before
     assert not Path(os.path.expanduser("~/.dbt")).exists()
+
+
+def test_a_cursor_asks_an_object_store_as_patiently_as_its_connection(tmp_path: Path) -> None:
+    """Models are read through cursors. Nothing is asked of the store here."""
+    settings = load_settings(
+        root="s3://no-such-bucket/lake", state_dir=str(tmp_path), pipelines_dir=str(tmp_path)
+    )
+    asked = "SELECT current_setting('http_retries'), current_setting('http_retry_backoff')"
+    with connect_duckdb(settings) as connection:
+        told = connection.execute(asked).fetchone()
+        assert connection.cursor().execute(asked).fetchone() == told == (8, 2.0)
 
 
 def test_two_builds_at_once_lose_and_double_nothing(shop: Workshop) -> None:
