@@ -127,7 +127,7 @@ def _incremental(
     columns = ", ".join(f"old.{quote_identifier(name)}" for name in base.schema())
     # File by file: rows that lie together stay together, and files go on pruning (measured: no slower than at once).
     for uris in [[uri] for uri, kept in touched.items() if kept] + ([small] if small else []):
-        rest = f"SELECT {columns} FROM read_parquet({_list(uris)}) AS old WHERE NOT {replaced}"
+        rest = f"SELECT {columns} FROM {_read(uris)} AS old WHERE NOT {replaced}"
         # Room to spare, or a file of the target size would come back as one and a bit, and again next time.
         change.added += _copy(session, cursor, base.table, f"WITH new_rows AS ({new_rows}) {rest}", room=2)
     return change
@@ -137,9 +137,9 @@ def _touched(cursor: Any, base: Snapshot, new_rows: str, replaced: str) -> dict[
     """URI → rows to keep, of each file that holds at least one replaced row."""
     if not base.uris():
         return {}
+    files = _read(base.uris(), "filename = '__file'")
     counts = cursor.execute(
-        f"WITH new_rows AS ({new_rows}), "
-        f"old AS (SELECT * FROM read_parquet({_list(base.uris())}, filename = '__file')), "
+        f"WITH new_rows AS ({new_rows}), old AS (SELECT * FROM {files}), "
         f"marked AS (SELECT __file, ({replaced}) AS replaced FROM old) "
         "SELECT __file, count(*) FILTER (WHERE NOT replaced) FROM marked GROUP BY 1 HAVING bool_or(replaced)"
     ).fetchall()
@@ -232,15 +232,17 @@ def _parquet(table: Table, files: Iterable[StagedFile], schema: dict[str, pl.Dat
     """A query over staged files; typed and empty when there are none."""
     uris = [f"{table.uri.rstrip('/')}/{file.path}" for file in files]
     if uris:
-        return f"SELECT * FROM read_parquet({_list(uris)})"
+        return f"SELECT * FROM {_read(uris)}"
     columns = ", ".join(
         f"CAST(NULL AS {duckdb_type(dtype)}) AS {quote_identifier(name)}" for name, dtype in schema.items()
     )
     return f"SELECT {columns} WHERE false"
 
 
-def _list(uris: Sequence[str]) -> str:
-    return "[" + ", ".join(quote_literal(uri) for uri in uris) + "]"
+def _read(uris: Sequence[str], *options: str) -> str:
+    """The files' own columns: a folder above the lake that is called ``env=prod`` is no column of theirs."""
+    files = ", ".join(quote_literal(uri) for uri in uris)
+    return f"read_parquet({', '.join([f'[{files}]', 'hive_partitioning = false', *options])})"
 
 
 def _difference(old: dict[str, pl.DataType], new: dict[str, pl.DataType]) -> str:

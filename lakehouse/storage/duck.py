@@ -22,6 +22,8 @@ _HTTP_RETRIES = 8
 _FILE, _ROW = "__file", "file_row_number"
 #: So many files with deleted rows are read one by one: to compare numbers costs a fifth of comparing names and numbers.
 _FEW_WORN = 64
+#: A folder above the lake that is called ``env=prod`` is no column of its files, nor one that hides theirs.
+_OWN_COLUMNS = "hive_partitioning=false"
 _TYPES: dict[Any, str] = {
     pl.Boolean: "BOOLEAN",
     pl.Int8: "TINYINT",
@@ -97,7 +99,7 @@ def _name(snapshot: Snapshot, uri: str) -> str:
 def _deleted(snapshot: Snapshot, uri: str) -> str:
     """A parenthesised SELECT of the positions of a file's deleted rows: ``row``, from 0."""
     lists = _list([snapshot.vectors()[uri]])
-    return f"(SELECT {ROW} FROM read_parquet({lists}) WHERE {FILE} = {quote_literal(_name(snapshot, uri))})"
+    return f"(SELECT {ROW} FROM read_parquet({lists}, {_OWN_COLUMNS}) WHERE {FILE} = {quote_literal(_name(snapshot, uri))})"
 
 
 def _listed(snapshot: Snapshot, uris: Sequence[str]) -> str:
@@ -105,13 +107,13 @@ def _listed(snapshot: Snapshot, uris: Sequence[str]) -> str:
     gone = snapshot.vectors()
     folder = quote_literal(snapshot.table.uri.rstrip("/") + "/")
     lists = _list(dict.fromkeys(gone[uri] for uri in uris))
-    return f"(SELECT {folder} || {FILE} AS {FILE}, {ROW} FROM read_parquet({lists}))"
+    return f"(SELECT {folder} || {FILE} AS {FILE}, {ROW} FROM read_parquet({lists}, {_OWN_COLUMNS}))"
 
 
 def _parquet(snapshot: Snapshot, uris: Sequence[str], *, places: bool = False) -> str:
     """The files' rows, as SQL; with ``places`` each row's file and position, too."""
     columns = snapshot.schema()
-    options = "hive_partitioning=false" + (f", filename='{_FILE}', {_ROW}=true" if places else "")
+    options = _OWN_COLUMNS + (f", filename='{_FILE}', {_ROW}=true" if places else "")
     if _have_every_column(snapshot, columns):
         return f"read_parquet({_list(uris)}, {options})"
     parquet = f"read_parquet({_list(uris)}, union_by_name=true, {options})"

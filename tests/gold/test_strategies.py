@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import polars as pl
 import pytest
 
+from lakehouse.settings import load_settings
+from lakehouse.storage import Lake, connect_duckdb, duck, duckdb_source
 from tests.gold.conftest import Workshop, order
 
 pytestmark = pytest.mark.slow
@@ -156,6 +161,47 @@ def test_replace_where_drops_a_file_whole_when_all_its_rows_match(shop: Workshop
     result = shop.build_well().model("orders")
     assert (result.files_removed, result.files_added) == (1, 1)
     assert keys(shop, "orders") == [4]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strategy": "merge", "unique_key": "order_id"},
+        {"strategy": "replace_where", "replace_where": "day = 'c' and order_id > 3"},
+    ],
+)
+def test_a_folder_called_like_a_column_is_none(
+    shop: Workshop, tmp_path: Path, options: dict[str, str]
+) -> None:
+    """A row of the file that is written again keeps its own value, not that of the folder above the lake."""
+    settings = load_settings(
+        root=str(tmp_path / "day=z" / "lake"), pipelines_dir=str(tmp_path / "pipelines"), threads=2
+    )
+    below = Workshop(settings, Lake.from_settings(settings), shop.project)
+    below.land([order(1, "a", 10), order(4, "c", 40)])
+    below.mart("orders", config(**options) + NEW_ORDERS)
+    below.build_well()
+    below.land([order(4, "c", 44)])
+    result = below.build_well().model("orders")
+    assert (result.strategy, result.files_removed) == (options["strategy"], 1)
+    assert [(row["day"], row["amount"]) for row in below.rows("orders")] == [("a", 10), ("c", 44)]
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_folder_called_like_a_column_hides_no_deleted_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_by_one: bool
+) -> None:
+    """The lists of deleted rows have the columns ``file`` and ``row``."""
+    monkeypatch.setattr(duck, "_FEW_WORN", 1 if one_by_one else 0)
+    settings = load_settings(root=str(tmp_path / "row=7" / "lake"), pipelines_dir=str(tmp_path), threads=2)
+    table = Lake.from_settings(settings).table("silver", "orders")
+    frame = pl.DataFrame({"order_id": [1, 2, 3]})
+    table.create(frame.schema, add=table.stage(frame.lazy()))
+    snapshot = table.snapshot()
+    snapshot.commit(delete={snapshot.files()["path"][0]: [1]})
+    with connect_duckdb(settings) as connection:
+        found = connection.execute(f"FROM {duckdb_source(table.snapshot())} ORDER BY 1").fetchall()
+    assert found == [(1,), (3,)]
 
 
 @pytest.mark.parametrize("strategy", ["overwrite", "append"])
