@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.changes import are_comparable
 from lakehouse.gold.project import Model, Project
-from lakehouse.gold.restore_points import current_point
+from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.gold.session import WritePlan
-from lakehouse.gold.versions import Pin, commit_document, gold_bases, pin_silver
+from lakehouse.gold.versions import (
+    Pin,
+    built_from,
+    commit_document,
+    gold_bases,
+    pin_silver,
+    published_version,
+    refused_versions,
+)
 from lakehouse.storage import Lake, Snapshot
+
+#: Strategies whose incremental builds take the base's rows as they are. replace_groups compares what the base was built
+#: from with what is read now, and overwrite keeps nothing.
+_ADDING = ("append", "merge", "replace_where")
 
 
 @dataclass
@@ -30,11 +43,33 @@ class BuildPlan:
     run_unit_tests: bool = False
     dbt_nodes: list[str] = field(default_factory=list)
     watermarks: dict[str, str | None] = field(default_factory=dict)
+    start_over: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    _documents: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def silver_versions(self) -> dict[str, int]:
         return {table: pin.snapshot.version for table, pin in self.pins.items()}
+
+    def forms(self, model: Model) -> dict[str, str]:
+        """What of each silver table makes the model start over when it changes; see ``Pin``."""
+        # Touched groups are found from the rows that differ, those of old batches too: no need to start over for them.
+        sees_old_rows = model.strategy == "replace_groups"
+        return {table: pin.columns if sees_old_rows else pin.form for table, pin in self.pins.items()}
+
+    def document(self, name: str) -> dict[str, Any]:
+        """What the model's base says of itself; nothing where there is none."""
+        base = self.bases[name][0]
+        if base is None:
+            return {}
+        if (name, base.version) not in self._documents:
+            self._documents[name, base.version] = commit_document(base, "gold")[0]
+        return self._documents[name, base.version]
+
+    def input_hash(self, model: Model) -> str:
+        """The base's own is another when a build could change the table."""
+        data = {table: pin.data_version for table, pin in self.pins.items()}
+        return self.project.input_hash(model.name, self.forms(model), data)
 
 
 def make_plan(
@@ -57,15 +92,12 @@ def make_plan(
         gold_bases(lake, [model.name for model in project.delta_models], published),
         notes=notes,
     )
-    schemas = {table: pin.form for table, pin in pins.items()}
-    data = {table: pin.data_version for table, pin in pins.items()}
+    _leave_refused_bases(lake, plan, published, selected)
     for model in project.delta_models:
         _decide(
             lake,
             plan,
             model,
-            schemas,
-            data,
             selected=selected,
             full_refresh=full_refresh,
             force=force,
@@ -80,18 +112,73 @@ def make_plan(
             if base is not None
             and name not in plan.build | set(plan.unavailable)
             and (selected is None or name in selected)
-            and commit_document(base, "gold")[0].get("code_hash") != project.code_hash
+            and plan.document(name).get("code_hash") != project.code_hash
         }
     _choose_nodes(plan, selected)
     return plan
+
+
+def _leave_refused_bases(
+    lake: Lake, plan: BuildPlan, published: RestorePoint | None, selected: set[str] | None
+) -> None:
+    """Find models whose base holds rows of data that gold does not read any more, and let them build on another.
+
+    A base has passed its own tests, which say nothing of what it was built from: silver may have gone back to its published
+    version since, and a table of gold may have failed a test that ran later. What the base got from there would stay in
+    the table. The published version takes its place; where that is no better, the model is built whole.
+    """
+    doubtful: dict[str, Snapshot] = {}
+    for model in plan.project.delta_models:
+        base = plan.bases[model.name][0]
+        if base is None or model.strategy not in _ADDING:
+            continue
+        if plan.project.silver_inputs(model.name).difference(plan.pins):
+            continue
+        if plan.document(model.name).get("input_hash") != plan.input_hash(model):
+            doubtful[model.name] = base
+    reasons = _not_read_any_more(lake, plan, {name: plan.document(name) for name in doubtful})
+    current = {} if published is None else published.versions("gold")
+    earlier = {
+        name: snapshot
+        for name in reasons
+        if (snapshot := published_version(lake, name, current)) and snapshot.version < doubtful[name].version
+    }
+    documents = {name: commit_document(snapshot, "gold")[0] for name, snapshot in earlier.items()}
+    no_better = _not_read_any_more(lake, plan, documents)
+    for name, reason in reasons.items():
+        if name in earlier and name not in no_better:
+            plan.bases[name] = (earlier[name], plan.bases[name][1])
+            outcome = f"goes on from the published version {earlier[name].version}"
+        elif selected is not None and name not in selected:
+            continue
+        elif plan.project.models[name].never_refresh:
+            outcome = "keeps its rows (full_refresh: false)"
+        else:
+            plan.start_over.add(name)
+            outcome = "starts over"
+        plan.notes.append(f"gold.{name} {outcome}: version {doubtful[name].version} was built from {reason}")
+
+
+def _not_read_any_more(
+    lake: Lake, plan: BuildPlan, documents: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Model → what a version of it was built from and would not be any more; models without such a thing are left out."""
+    inputs = {name: built_from(lake, document) for name, document in documents.items()}
+    every = {read for found in inputs.values() for read in found}
+    pinned = {f"silver/{table}": version for table, version in plan.silver_versions.items()}
+    bad = refused_versions(lake, every)
+    bad |= {(table, version) for table, version in every if version > pinned.get(table, version)}
+    reasons: dict[str, str] = {}
+    for name, found in inputs.items():
+        for table, version in sorted(found & bad)[:1]:
+            reasons[name] = f"{table.replace('/', '.')} version {version}, which is not read now"
+    return reasons
 
 
 def _decide(
     lake: Lake,
     plan: BuildPlan,
     model: Model,
-    schemas: Mapping[str, str],
-    data: Mapping[str, int],
     *,
     selected: set[str] | None,
     full_refresh: bool,
@@ -110,10 +197,10 @@ def _decide(
             f"{names} {'has' if len(missing) == 1 else 'have'} no version yet: lakehouse run"
         )
         return
-    definition = project.definition_hash(model.name, schemas)
-    wanted = project.input_hash(model.name, schemas, data)
+    definition = project.definition_hash(model.name, plan.forms(model))
+    wanted = plan.input_hash(model)
     base, latest = plan.bases[model.name]
-    document = commit_document(base, "gold")[0] if base is not None else {}
+    document = plan.document(model.name)
     is_stale = base is None or document.get("input_hash") != wanted
     chosen = selected is None or model.name in selected
     if not chosen:
@@ -127,6 +214,7 @@ def _decide(
         base is not None
         and model.strategy != "overwrite"
         and same_definition
+        and model.name not in plan.start_over
         and not (full_refresh and not model.never_refresh)
     )
     before = None

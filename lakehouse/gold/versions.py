@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,7 @@ from lakehouse import checks
 from lakehouse.errors import CheckFailed, TableNotFound
 from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.names import app_id
-from lakehouse.storage import Lake, Snapshot
+from lakehouse.storage import Lake, Snapshot, Table
 
 #: Name of the check that every gold version gets when its build ends; a version without one was left by a crash.
 BUILD_CHECK = "gold_build"
@@ -24,7 +25,8 @@ class Pin:
     """A silver table at one version.
 
     ``data_version`` is the newest commit that changed rows: maintenance after it (compaction, for one) gives a new
-    version, and no reason to rebuild anything. ``rewrites`` counts the backfills that changed rows of old batches.
+    version, and no reason to rebuild anything. ``rewrites`` grows with every commit that changed or brought rows of old
+    batches: backfills and replays.
     """
 
     snapshot: Snapshot
@@ -33,14 +35,18 @@ class Pin:
     contract_hash: str | None
     rewrites: int = 0
 
+    @cached_property
+    def columns(self) -> str:
+        """Columns and types: others make an incremental model start over."""
+        return json.dumps({name: str(dtype) for name, dtype in self.snapshot.schema().items()})
+
     @property
     def form(self) -> str:
-        """Columns and types, and how often the past was rewritten: either makes an incremental model start over.
+        """Columns and types, and how often the past was rewritten: either makes a model that adds what is new start over.
 
-        A model that adds what is new since it was built would never see that rows of old batches have changed.
+        It would never see that rows of old batches have changed, or have come after the batches that followed them.
         """
-        columns = json.dumps({name: str(dtype) for name, dtype in self.snapshot.schema().items()})
-        return f"{columns} rewritten {self.rewrites}" if self.rewrites else columns
+        return f"{self.columns} rewritten {self.rewrites}" if self.rewrites else self.columns
 
 
 def pin_silver(
@@ -89,7 +95,8 @@ def _pin(snapshot: Snapshot) -> Pin:
         version,
         None if watermark is None else str(watermark),
         None if contract is None else str(contract),
-        snapshot.txn(app_id("backfill", snapshot.table.name)),
+        # Both only ever grow, so does their sum. The one of replays is a number of ``ops.replays``.
+        sum(snapshot.txn(app_id(what, snapshot.table.name)) for what in ("backfill", "replay")),
     )
 
 
@@ -120,9 +127,54 @@ def gold_bases(
     for name, snapshot in latest.items():
         base = snapshot
         if snapshot is not None and name not in passed:
-            base = _published(lake, name, current)
+            base = published_version(lake, name, current)
         bases[name] = (base, snapshot)
     return bases
+
+
+def built_from(lake: Lake, document: Mapping[str, Any]) -> set[tuple[str, int]]:
+    """(``silver/<name>`` or ``gold/<name>``, version) of all that a gold version came from, also through other models.
+
+    As far as logs tell: of a version whose commits are gone nothing is known any more.
+
+    Args:
+        document: of the version's commit.
+    """
+    found: set[tuple[str, int]] = set()
+    unread = [document]
+    while unread:
+        document = unread.pop()
+        silver = document.get("silver_versions") or {}
+        inputs = {(f"silver/{name}", version) for name, version in silver.items()}
+        inputs |= set((document.get("inputs") or {}).items())
+        for table, version in inputs - found:
+            layer, _, name = table.partition("/")
+            if layer == "gold":
+                unread.append(_document_of(lake.table("gold", name), version))
+        found |= inputs
+    return found
+
+
+def _document_of(table: Table, version: int) -> Mapping[str, Any]:
+    """What a build said of a version: ``commit_document`` without opening the table there, which costs milliseconds."""
+    for number in range(version, max(version - _HISTORY_LIMIT, -1), -1):
+        commit = table.commit_info(number)
+        if commit is None:
+            break
+        if commit.metadata.get("stage") == "gold":
+            return commit.metadata
+    return {}
+
+
+def refused_versions(lake: Lake, versions: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of the tables' versions that failed a blocking check."""
+    found: set[tuple[str, int]] = set()
+    unasked = set(versions)
+    while unasked:
+        once = dict(sorted(unasked))  # a table may be there at several versions: one of them at a time
+        unasked -= set(once.items())
+        found |= {(outcome.subject, outcome.version) for outcome in checks.failed_blocking(lake, once)}
+    return found
 
 
 def good_versions(lake: Lake, versions: Mapping[str, int], published: Mapping[str, int]) -> set[str]:
@@ -136,7 +188,8 @@ def good_versions(lake: Lake, versions: Mapping[str, int], published: Mapping[st
     return {name for name in versions if f"gold/{name}" not in open_versions or name in built - refused}
 
 
-def _published(lake: Lake, name: str, current: Mapping[str, int]) -> Snapshot | None:
+def published_version(lake: Lake, name: str, current: Mapping[str, int]) -> Snapshot | None:
+    """The gold table at its published version (``current``: table → version); None when it has none."""
     if name not in current:
         return None
     try:

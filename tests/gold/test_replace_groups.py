@@ -326,6 +326,20 @@ def test_a_build_that_goes_back_to_an_earlier_version_sees_what_differs(shop: Wo
     assert sum(row["amount"] for row in shop.rows("daily")) == 60
 
 
+@pytest.mark.parametrize("stage", ["replay", "backfill"])
+def test_rows_of_old_batches_touch_their_groups_alone(shop: Workshop, stage: str) -> None:
+    """Models that add what is new start over after a replay or a backfill; this one sees which rows differ."""
+    shop.mart("daily", DAILY)
+    shop.build_well()
+    snapshot = shop.lake.table("silver", "orders").snapshot()
+    frame = pl.DataFrame([{**order(4, "b", 40), names.BATCH_ID: 1}], schema=snapshot.schema())
+    txns = {names.app_id("silver", "orders"): 1, names.app_id(stage, "orders"): 1}
+    snapshot.commit(add=snapshot.stage(frame.lazy()), metadata={"stage": "silver"}, txns=txns)
+    result = shop.build_well().model("daily")
+    assert (result.strategy, result.rows_written) == ("replace_groups", 1)
+    assert [row["amount"] for row in shop.rows("daily")] == [30, 70]
+
+
 def test_a_log_that_does_not_add_up_is_not_believed(shop: Workshop) -> None:
     """Another program's commit that says of new rows that they are old ones."""
     shop.mart("daily", DAILY)
