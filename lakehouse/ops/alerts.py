@@ -123,6 +123,8 @@ def open_incidents(events: Sequence[Mapping[str, Any]]) -> list[Incident]:
     found: dict[str, Incident] = {}
     for event in events:
         if event["event"] in ("opened", "updated"):
+            before = found.get(event["incident_id"])
+            been = {*before.tables, *before.recovered} if before else set()
             found[event["incident_id"]] = Incident(
                 id=event["incident_id"],
                 opened_at_utc=event["opened_at_utc"],
@@ -130,6 +132,7 @@ def open_incidents(events: Sequence[Mapping[str, Any]]) -> list[Incident]:
                 tables=tuple(event["tables"]),
                 sources=tuple(event["sources"]),
                 cause=event["cause"],
+                recovered=tuple(sorted(been - set(event["tables"]))),
             )
         elif event["event"] == "closed":
             found.pop(event["incident_id"], None)

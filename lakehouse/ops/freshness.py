@@ -50,7 +50,10 @@ class Waiting:
 
 @dataclass(frozen=True)
 class TableFreshness:
-    """One gold table at one moment. ``lag_s`` is 0 when everything that arrived is published."""
+    """One gold table at one moment. ``lag_s`` is 0 when everything that arrived is published.
+
+    ``is_obstructed``: ``reason`` is what failed, not only where it stands.
+    """
 
     table: str
     status: Status
@@ -62,6 +65,7 @@ class TableFreshness:
     next_step: str = ""
     breach_at_utc: datetime | None = None
     hop_seconds: Mapping[str, float] = field(default_factory=dict)
+    is_obstructed: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ def assess(
         oldest = held[0]
         lag_s = max(0.0, (now_utc - oldest.oldest_arrival_utc).total_seconds())
         status: Status = "breach" if lag_s >= fail_after_s else "warn" if lag_s >= warn_after_s else "fresh"
-        hop, reason, next_step = _explain(oldest, known)
+        obstacle = _obstacle_of(oldest, known)
+        hop, reason, next_step = _explain(oldest, obstacle)
         threshold_s = {"fresh": 0.0, "warn": warn_after_s, "breach": fail_after_s}[status]
         states.append(
             TableFreshness(
@@ -123,20 +128,26 @@ def assess(
                 next_step=next_step,
                 breach_at_utc=oldest.oldest_arrival_utc + timedelta(seconds=fail_after_s),
                 hop_seconds=oldest.hop_seconds,
+                is_obstructed=obstacle is not None,
             )
         )
     return sorted(states, key=lambda state: (-state.lag_s, state.table))
 
 
-def _explain(oldest: Waiting, obstacles: Iterable[Obstacle]) -> tuple[str, str, str]:
+def _obstacle_of(oldest: Waiting, obstacles: Iterable[Obstacle]) -> Obstacle | None:
+    """What stands in the way of the oldest thing of a table: its source's own obstacle before everybody's."""
+    known = list(obstacles)
+    own = [o for o in known if o.source == oldest.source] or [o for o in known if o.source is None]
+    return max(own, key=lambda o: (o.is_gate, o.since_utc), default=None)
+
+
+def _explain(oldest: Waiting, obstacle: Obstacle | None) -> tuple[str, str, str]:
     """Hop, reason and next command for the oldest thing of a table."""
-    own = [o for o in obstacles if o.source == oldest.source] or [o for o in obstacles if o.source is None]
-    if own:
-        worst = max(own, key=lambda o: (o.is_gate, o.since_utc))
-        since = f"since {worst.since_utc:%Y-%m-%d %H:%M:%SZ}"
-        if worst.is_gate:
-            return "failed gate", f"{worst.what} ({worst.hop}, {since})", worst.next_step
-        return worst.hop, f"{worst.what} ({since})", worst.next_step
+    if obstacle is not None:
+        since = f"since {obstacle.since_utc:%Y-%m-%d %H:%M:%SZ}"
+        if obstacle.is_gate:
+            return "failed gate", f"{obstacle.what} ({obstacle.hop}, {since})", obstacle.next_step
+        return obstacle.hop, f"{obstacle.what} ({since})", obstacle.next_step
     if oldest.hop == "queue":
         reason = "arrived, and no run has taken it: is the daemon running, is another run still going?"
         return "queue", reason, "lakehouse run"

@@ -193,6 +193,22 @@ def test_two_processes_that_look_at_the_same_moment_send_one_alert(
     assert (len(mine.messages), len(theirs.messages)) == (0, 1)
 
 
+def test_a_recovery_names_the_tables_that_recovered_before_the_last_one(lake: Lake) -> None:
+    log = RecordingChannel("log")
+    feeds = {"fct_flights": {"flights"}, "dim_airport": {"airports"}}
+
+    for minute, sources in ((46, ("flights", "airports")), (50, ("airports",)), (55, ())):
+        now = START + timedelta(minutes=minute)
+        held = {source: Waiting(source, "queue", START, files=1) for source in sources}
+        states = assess(now, feeds, held, warn_after_s=2700, fail_after_s=3600)
+        alerts.tick(lake, settings_of(lake), states, now, to=[log])
+
+    assert [(message["kind"], message["tables"]) for message in log.messages] == [
+        ("warn", ["gold.dim_airport", "gold.fct_flights"]),
+        ("recovery", ["gold.dim_airport", "gold.fct_flights"]),
+    ]
+
+
 def test_nothing_is_written_while_nothing_is_late(lake: Lake) -> None:
     for minute in (1, 2, 100):
         assert alerts.tick(lake, settings_of(lake), *late(minute)) == []

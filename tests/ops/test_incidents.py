@@ -135,6 +135,87 @@ def test_a_new_delay_after_recovery_is_a_new_incident() -> None:
     assert told[0].incident.id != told[2].incident.id
 
 
+def poisoned(source: str) -> Obstacle:
+    return Obstacle(
+        "silver", source, f"check quarantined_share of silver.{source}", START, "look", is_gate=True
+    )
+
+
+def test_a_table_that_recovered_in_an_open_incident_is_told_of_when_it_is_late_again() -> None:
+    both = waiting("flights") | waiting("weather")
+    stuck = waiting("weather")
+    week = 7 * 24 * 60
+    again = stuck | waiting("flights", START + timedelta(minutes=week))
+
+    incidents, told = play(at(61, both), at(70, stuck, (poisoned("weather"),)))
+    assert [notice.kind for notice in told] == ["breach"]
+    assert [incident.tables for incident in incidents] == [("dim_weather",)]
+
+    looks = [at(week + minute, again, (poisoned("weather"),)) for minute in range(100)]
+    incidents, told = play(*looks, incidents=incidents)
+    assert [(notice.kind, notice.incident.tables) for notice in told] == [
+        ("warn", ("daily_punctuality", "fct_flights")),
+        ("breach", ("daily_punctuality", "fct_flights")),
+    ]
+
+    _, told = play(at(week + 100, stuck, (poisoned("weather"),)), at(week + 101, {}), incidents=incidents)
+    assert [(notice.kind, notice.incident.tables) for notice in told] == [
+        ("recovery", ("daily_punctuality", "fct_flights")),
+        ("recovery", tuple(sorted(FEEDS))),
+    ]
+
+
+def test_a_table_that_recovered_is_told_of_again_even_where_the_cause_is_the_same() -> None:
+    both = waiting("flights") | waiting("weather")
+    again = waiting("flights", START + timedelta(minutes=80)) | waiting("weather")
+
+    _, told = play(at(61, both), at(70, waiting("weather")), at(126, again))
+
+    assert [(notice.kind, notice.incident.tables) for notice in told] == [
+        ("breach", tuple(sorted(FEEDS))),
+        ("warn", ("daily_punctuality", "fct_flights")),
+    ]
+
+
+def test_a_source_that_is_late_beside_the_first_one_is_an_incident_of_its_own() -> None:
+    """daily_punctuality waits for both: that must not make fct_flights a part of what airlines did."""
+    stuck = waiting("airlines")
+    later = stuck | waiting("flights", START + timedelta(hours=5))
+
+    _, told = play(
+        at(61, stuck, (poisoned("airlines"),)),
+        *[at(300 + minute, later, (poisoned("airlines"),)) for minute in range(70)],
+    )
+
+    assert [(notice.kind, notice.incident.tables) for notice in told] == [
+        ("breach", ("daily_punctuality",)),
+        ("warn", ("fct_flights",)),
+        ("breach", ("fct_flights",)),
+    ]
+
+
+def test_standing_at_the_same_hop_is_not_enough_to_join_a_breach_that_was_told_of() -> None:
+    later = waiting("flights", hop="gold") | waiting("weather", START + timedelta(hours=5), hop="gold")
+
+    _, told = play(at(61, waiting("flights", hop="gold")), at(346, later), at(361, later))
+
+    assert [(notice.kind, notice.incident.tables) for notice in told] == [
+        ("breach", ("daily_punctuality", "fct_flights")),
+        ("warn", ("dim_weather",)),
+        ("breach", ("dim_weather",)),
+    ]
+
+
+def test_one_failure_that_holds_up_every_table_is_one_incident_however_late_they_join() -> None:
+    broken = (Obstacle("publish", None, "StorageError: disk full", START, "free disk"),)
+    later = waiting("flights") | waiting("weather", START + timedelta(hours=5))
+
+    incidents, told = play(at(61, waiting("flights"), broken), at(346, later, broken), at(370, later, broken))
+
+    assert [notice.kind for notice in told] == ["breach"]
+    assert [set(incident.tables) for incident in incidents] == [set(FEEDS)]
+
+
 @pytest.mark.parametrize(
     ("obstacle", "hop", "words"),
     [
