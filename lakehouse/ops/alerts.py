@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from lakehouse.errors import CommitConflict, TransientError
+from lakehouse.errors import CommitConflict, LakehouseError
 from lakehouse.ops.channels import Channel, channels
 from lakehouse.ops.freshness import TableFreshness
 from lakehouse.ops.incidents import Incident, Notice, step
@@ -101,20 +101,24 @@ def tick(
     except CommitConflict:
         LOGGER.info("another process is sending these alerts; leaving them to it")
         return []
-    sent = [_deliver(delivery, targets[delivery.channel]) for delivery in due]
-    outcomes = [
-        _row(
-            now_utc,
-            s.incident_id,
-            "failed" if s.error else "delivered",
-            kind=s.kind,
-            channel=s.channel,
-            error=s.error,
-        )
-        for s in sent
-    ]
-    if outcomes:
-        _record(log, page, _numbered(outcomes, number + len(rows) + len(attempts)))
+    sent: list[Sent] = []
+    try:
+        for delivery in due:
+            sent.append(_deliver(delivery, targets[delivery.channel]))
+    finally:  # also when it is ended in the middle: what was delivered must not come again
+        if sent:
+            outcomes = [
+                _row(
+                    now_utc,
+                    s.incident_id,
+                    "failed" if s.error else "delivered",
+                    kind=s.kind,
+                    channel=s.channel,
+                    error=s.error,
+                )
+                for s in sent
+            ]
+            _record(log, page, _numbered(outcomes, number + len(rows) + len(attempts)))
     return sent
 
 
@@ -192,13 +196,15 @@ def _due(
 
 
 def _deliver(delivery: _Delivery, channel: Channel) -> Sent:
+    """Send one message. Whatever a channel raises is its own trouble: the others are served all the same."""
     try:
         channel.send(delivery.message)
-    except TransientError as error:
+    except Exception as error:  # noqa: BLE001
         LOGGER.warning(
             "alert %s/%s not delivered to %s: %s", delivery.incident_id, delivery.kind, channel.name, error
         )
-        return Sent(delivery.incident_id, delivery.kind, channel.name, error.message)
+        what = error.message if isinstance(error, LakehouseError) else f"{type(error).__name__}: {error}"
+        return Sent(delivery.incident_id, delivery.kind, channel.name, what)
     return Sent(delivery.incident_id, delivery.kind, channel.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import urllib.error
@@ -61,12 +62,13 @@ class Webhook:
             method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                response.read()
+            # The status says that it was taken; the body is not read, for a broken one would make it come twice.
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+                pass
         except urllib.error.HTTPError as error:
             raise DeliveryError(f"the webhook answered {error.code} {error.reason}") from error
-        except (OSError, ValueError) as error:
-            raise DeliveryError(f"the webhook did not answer: {error}") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise DeliveryError(f"the webhook did not answer: {error or type(error).__name__}") from error
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def channels(settings: Settings) -> list[Channel]:
     """The channels that the settings name; the log is always one of them."""
     found: list[Channel] = [LogChannel()]
     if settings.alert_webhook_url:
-        if urlsplit(settings.alert_webhook_url).scheme not in ("http", "https"):
+        if not _is_http(settings.alert_webhook_url):
             LOGGER.error(
                 "LAKEHOUSE_ALERT_WEBHOOK_URL is not an http(s) address; alerts go to the other channels"
             )
@@ -126,3 +128,10 @@ def channels(settings: Settings) -> list[Channel]:
     elif recipients:
         LOGGER.error("LAKEHOUSE_ALERT_EMAIL_TO is set and LAKEHOUSE_SMTP_URL is not; no mail can be sent")
     return found
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False

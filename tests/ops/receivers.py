@@ -9,17 +9,25 @@ from typing import Any
 
 
 class HttpReceiver:
-    """Listens on a free local port; ``bodies`` holds every JSON body, ``answer`` is the status it gives."""
+    """Listens on a free local port; ``bodies`` holds every JSON body, ``answer`` is the status it gives.
+
+    ``raw`` is sent instead of an answer where it is set, and the connection closed.
+    """
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.answer = 200
+        self.raw = b""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 receiver.bodies.append(json.loads(self.rfile.read(length)))
+                if receiver.raw:
+                    self.wfile.write(receiver.raw)
+                    self.close_connection = True
+                    return
                 self.send_response(receiver.answer)
                 self.end_headers()
 

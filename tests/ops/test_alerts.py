@@ -142,6 +142,50 @@ def test_a_server_that_is_not_there_is_an_error_of_that_channel_only(lake: Lake)
     assert {s.channel: bool(s.error) for s in sent} == {"log": False, "webhook": True, "email": True}
 
 
+def test_an_answer_that_breaks_off_after_its_status_is_a_delivery(lake: Lake, receiver: HttpReceiver) -> None:
+    receiver.raw = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok"
+    to = [LogChannel(), Webhook(receiver.url), mail := RecordingChannel("email")]
+
+    for minute in (46, 48, 50):
+        alerts.tick(lake, settings_of(lake), *late(minute), to=to)
+
+    assert len(receiver.bodies) == 1
+    assert [message["kind"] for message in mail.messages] == ["warn"]
+
+
+def test_an_answer_that_is_no_http_is_an_error_of_that_channel_only(
+    lake: Lake, receiver: HttpReceiver
+) -> None:
+    receiver.raw = b"what?\r\n\r\n"
+    to = [log := RecordingChannel("log"), Webhook(receiver.url), mail := RecordingChannel("email")]
+
+    first = alerts.tick(lake, settings_of(lake), *late(46), to=to)
+    receiver.raw = b""
+    second = alerts.tick(lake, settings_of(lake), *late(48), to=to)
+
+    assert {s.channel: bool(s.error) for s in first} == {"log": False, "webhook": True, "email": False}
+    assert [(s.channel, s.error) for s in second] == [("webhook", "")]
+    assert (len(log.messages), len(mail.messages)) == (1, 1)
+
+
+def test_an_address_that_cannot_be_one_is_an_error_of_that_channel_only(lake: Lake) -> None:
+    to = [Webhook("http://no such host:x/"), mail := RecordingChannel("email")]
+
+    sent = alerts.tick(lake, settings_of(lake), *late(46), to=to)
+
+    assert {s.channel: bool(s.error) for s in sent} == {"webhook": True, "email": False}
+    assert len(mail.messages) == 1
+
+
+def test_a_webhook_setting_that_is_no_address_leaves_the_other_channels(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = alerts.tick(lake, settings_of(lake, alert_webhook_url="https://[::1"), *late(46))
+
+    assert [(s.channel, s.error) for s in sent] == [("log", "")]
+    assert "LAKEHOUSE_ALERT_WEBHOOK_URL is not an http(s) address" in caplog.text
+
+
 class RecordingChannel:
     """A channel of this process."""
 
@@ -172,6 +216,34 @@ def test_a_process_that_dies_while_sending_leaves_the_alert_owed(lake: Lake) -> 
     alerts.tick(lake, settings_of(lake), *late(49), to=[after])
 
     assert [message["kind"] for message in after.messages] == ["warn"]
+
+
+class BrokenChannel(RecordingChannel):
+    """A channel with an error in it."""
+
+    def send(self, message: Any) -> None:
+        raise RuntimeError("not so")
+
+
+def test_a_channel_with_an_error_in_it_does_not_keep_the_next_one_from_being_served(lake: Lake) -> None:
+    to = [log := RecordingChannel("log"), BrokenChannel("webhook"), mail := RecordingChannel("email")]
+
+    sent = alerts.tick(lake, settings_of(lake), *late(46), to=to)
+    alerts.tick(lake, settings_of(lake), *late(48), to=to)
+
+    assert [s.error for s in sent] == ["", "RuntimeError: not so", ""]
+    assert (len(log.messages), len(mail.messages)) == (1, 1)
+
+
+def test_what_was_delivered_before_a_process_died_does_not_come_again(lake: Lake) -> None:
+    log = RecordingChannel("log")
+    with pytest.raises(KeyboardInterrupt):
+        alerts.tick(lake, settings_of(lake), *late(46), to=[log, DyingChannel("webhook")])
+
+    after = RecordingChannel("webhook")
+    alerts.tick(lake, settings_of(lake), *late(48), to=[log, after])
+
+    assert (len(log.messages), len(after.messages)) == (1, 1)
 
 
 def test_two_processes_that_look_at_the_same_moment_send_one_alert(
