@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from lakehouse.checks import failed_blocking
-from lakehouse.errors import CommitConflict, GoldBuildError
+from lakehouse.errors import CommitConflict, GoldBuildError, StorageError
 from lakehouse.gold.dbt_run import load_project
+from lakehouse.gold.restore_points import load
 from lakehouse.ops import backlog, budget, failures
 from lakehouse.ops.backlog import Backlog
 from lakehouse.ops.freshness import Obstacle, Silence, TableFreshness, assess, silences
@@ -35,6 +37,8 @@ SCHEMA: dict[str, pl.DataType] = {
     "reason": pl.String(),
     "restore_point": pl.String(),
 }
+#: Every status, the better one first.
+_WORSE = ("fresh", "warn", "breach")
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def record(lake: Lake, settings: Settings, observation: Observation) -> int:
     rows = [
         row
         for state in observation.tables
-        for row in _changes(state, newest.get(state.table), settings, observation)
+        for row in _changes(lake, state, newest.get(state.table), settings, observation)
     ]
     try:
         log.append(rows, after=page)
@@ -138,7 +142,11 @@ def record(lake: Lake, settings: Settings, observation: Observation) -> int:
 
 
 def _changes(
-    state: TableFreshness, before: Mapping[str, object] | None, settings: Settings, observation: Observation
+    lake: Lake,
+    state: TableFreshness,
+    before: Mapping[str, Any] | None,
+    settings: Settings,
+    observation: Observation,
 ) -> list[dict[str, object]]:
     """The row for a changed state; two when a breach began and ended between two looks is not knowable here."""
     if before is not None and (before["status"], before["hop"]) == (state.status, state.hop):
@@ -147,12 +155,12 @@ def _changes(
         state.status
     ]
     since = observation.at_utc
-    if state.oldest_arrival_utc is not None and threshold_min is not None:
+    if before is not None and _WORSE.index(state.status) < _WORSE.index(before["status"]):
+        # What is next in the row says nothing of when that before it ended.
+        since = _ended_utc(lake, before, observation)
+    elif state.oldest_arrival_utc is not None and threshold_min is not None:
         since = state.oldest_arrival_utc + timedelta(minutes=threshold_min)
-    elif before is not None and before["status"] != "fresh" and observation.backlog.point is not None:
-        published = datetime.fromisoformat(observation.backlog.point.created_at_utc)
-        since = min(since, published.astimezone(UTC))  # it ended with the publish, not with this look
-    if before is not None and isinstance(before["since_utc"], datetime):
+    if before is not None:
         since = max(since, before["since_utc"])
     point = observation.backlog.point
     return [
@@ -169,6 +177,25 @@ def _changes(
             "restore_point": point.id if point else None,
         }
     ]
+
+
+def _ended_utc(lake: Lake, before: Mapping[str, Any], observation: Observation) -> datetime:
+    """When a table stopped being as late as ``before`` says: with the publish of what it waited for, or only now.
+
+    A file may also be removed or set aside, and then no publish ended it: neither an earlier one nor one of other sources.
+    """
+    point = observation.backlog.point
+    if point is None or point.id == before["restore_point"]:
+        return observation.at_utc
+    published = datetime.fromisoformat(point.created_at_utc).astimezone(UTC)
+    if not before["since_utc"] < published <= observation.at_utc:
+        return observation.at_utc
+    try:
+        then = load(lake, before["restore_point"]).sources if before["restore_point"] else {}
+    except StorageError:
+        return published  # that point is expired: many publishes ago
+    moved = any(point.sources.get(source) != then.get(source) for source in before["late_sources"] or ())
+    return published if moved else observation.at_utc
 
 
 def error_budget(lake: Lake, settings: Settings, now_utc: datetime | None = None) -> budget.ErrorBudget:
