@@ -7,7 +7,7 @@ instant from which it really holds, so that the error budget is exact however ra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,11 +16,12 @@ import polars as pl
 from lakehouse.checks import failed_blocking
 from lakehouse.errors import CommitConflict, GoldBuildError, StorageError
 from lakehouse.gold.dbt_run import load_project
-from lakehouse.gold.restore_points import load
-from lakehouse.ops import backlog, budget, failures
+from lakehouse.gold.restore_points import RestorePoint, load
+from lakehouse.ops import backlog, budget, failures, listings
 from lakehouse.ops.backlog import Backlog
-from lakehouse.ops.freshness import Obstacle, Silence, TableFreshness, assess, silences
-from lakehouse.ops.journal import Journal
+from lakehouse.ops.freshness import Obstacle, Silence, TableFreshness, Waiting, assess, silences
+from lakehouse.ops.journal import Journal, Page
+from lakehouse.ops.listings import Loss
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
@@ -43,12 +44,18 @@ _WORSE = ("fresh", "warn", "breach")
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at freshness. ``tables`` has every gold table, the latest first."""
+    """One look at freshness. ``tables`` has every gold table, the latest first.
+
+    ``lost`` are the sources that cannot be listed; None when this look listed none. ``knows_models`` is False while the
+    dbt project does not parse: a table that is missing then need not be gone.
+    """
 
     at_utc: datetime
     tables: tuple[TableFreshness, ...]
     silent: tuple[Silence, ...]
     backlog: Backlog
+    lost: Mapping[str, Loss] | None = field(default_factory=dict)
+    knows_models: bool = True
 
     @property
     def worst_lag_s(self) -> float:
@@ -70,21 +77,87 @@ def observe(
     """
     now = now_utc or datetime.now(UTC)
     seen = backlog.look(lake, settings, pipelines, listing=listing, now_utc=now)
+    lost = _lost(lake, settings, seen, now) if listing else listings.losses(lake)
+    unseen = {name: loss for name, loss in lost.items() if _may_be_older(seen, name, loss)}
+    seen = replace(
+        seen, waiting={**seen.waiting, **{name: _unseen(name, unseen[name], now) for name in unseen}}
+    )
+    fed, knows_models = feeds(settings, pipelines, seen)
     states = assess(
         now,
-        feeds(settings, pipelines, seen),
+        fed,
         seen.waiting,
-        obstacles(lake, seen),
+        [*obstacles(lake, seen), *(_not_listable(name, loss) for name, loss in unseen.items())],
         warn_after_s=settings.sla_warn_minutes * 60,
         fail_after_s=settings.sla_fail_minutes * 60,
     )
     cadences = {name: p.spec.source.cadence for name, p in pipelines.items()}
     silent = silences(now, seen.last_arrivals, {name: every for name, every in cadences.items() if every})
-    return Observation(now, tuple(states), tuple(silent), seen)
+    return Observation(now, tuple(states), tuple(silent), seen, lost if listing else None, knows_models)
 
 
-def feeds(settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog) -> dict[str, frozenset[str]]:
-    """Gold table → the pipelines whose rows it is made of, from dbt's own lineage.
+def _lost(lake: Lake, settings: Settings, seen: Backlog, now: datetime) -> dict[str, Loss]:
+    """The sources that cannot be listed, each with the time from which on something of it may be waiting."""
+    errors = {name: item.error for name, item in seen.news.items() if item.error}
+    if not errors:
+        return {}
+    before, newest = listings.losses(lake), _newest(_journal(lake).read())
+    return {
+        name: before.get(name) or Loss(_waiting_since(lake, settings, seen, name, newest, now), error)
+        for name, error in errors.items()
+    }
+
+
+def _waiting_since(
+    lake: Lake,
+    settings: Settings,
+    seen: Backlog,
+    source: str,
+    newest: Mapping[str, Mapping[str, Any]],
+    now: datetime,
+) -> datetime:
+    """Since when something of a source may be waiting that cannot be listed any more: what the last look knew, or now."""
+    batch = seen.waiting.get(source)
+    instants = []
+    for row in newest.values():
+        arrived = row["oldest_arrival_utc"]
+        if arrived is None or source not in (row["late_sources"] or ()):
+            continue
+        if batch is not None and batch.oldest_arrival_utc <= arrived:
+            continue  # that is what the ledger still tells
+        # While a table is not late no row is written when its oldest thing is published and the next one is the oldest.
+        is_doubtful = row["status"] == "fresh" and now - arrived >= timedelta(
+            minutes=settings.sla_warn_minutes
+        )
+        if not is_doubtful and not (seen.point and _has_moved(lake, row, seen.point)):
+            instants.append(arrived)
+    # Each is of the oldest of several sources: what waits of this one did not come before any of them.
+    return max(instants, default=now)
+
+
+def _may_be_older(seen: Backlog, source: str, loss: Loss) -> bool:
+    """True unless a batch of the source is known to wait for longer."""
+    if source not in seen.positions:
+        return False
+    waiting = seen.waiting.get(source)
+    return waiting is None or loss.since_utc < waiting.oldest_arrival_utc
+
+
+def _unseen(source: str, loss: Loss, now: datetime) -> Waiting:
+    queue_s = max(0.0, (now - loss.since_utc).total_seconds())
+    return Waiting(source, "queue", loss.since_utc, files=0, hop_seconds={"queue": queue_s})
+
+
+def _not_listable(source: str, loss: Loss) -> Obstacle:
+    """In the same words for every source, so that a store which is away is one incident."""
+    what = "cannot be listed, so nobody knows what has arrived"
+    return Obstacle("queue", source, what, loss.since_utc, "lakehouse status says why; then lakehouse run")
+
+
+def feeds(
+    settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog
+) -> tuple[dict[str, frozenset[str]], bool]:
+    """Gold table → the pipelines whose rows it is made of, from dbt's own lineage; and whether that is known.
 
     While the project does not parse, every published table counts as fed by every pipeline: a broken model must
     not silence the SLA.
@@ -93,11 +166,12 @@ def feeds(settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog) 
         project, _ = load_project(settings)
     except GoldBuildError:
         published = seen.point.versions("gold") if seen.point else {}
-        return dict.fromkeys(published, frozenset(pipelines))
-    return {
+        return dict.fromkeys(published, frozenset(pipelines)), False
+    fed = {
         model.name: frozenset(project.silver_inputs(model.name)) & frozenset(pipelines)
         for model in project.delta_models
     }
+    return fed, True
 
 
 def obstacles(lake: Lake, seen: Backlog) -> list[Obstacle]:
@@ -123,15 +197,21 @@ def _journal(lake: Lake) -> Journal:
 
 def record(lake: Lake, settings: Settings, observation: Observation) -> int:
     """Append the tables whose status or hop changed; the number of rows. Nothing changed, nothing is written."""
+    if observation.lost is not None:
+        listings.note(lake, observation.at_utc, observation.lost)
     log = _journal(lake)
     page = log.read()
-    newest = {
-        row["table"]: row
-        for row in page.rows.sort("since_utc", "observed_at_utc", maintain_order=True).iter_rows(named=True)
-    }
+    newest = _newest(page)
+    present = {state.table for state in observation.tables}
+    # A table that no model makes any more is late no more: what was open of it would be counted for ever.
+    gone = [
+        TableFreshness(table, "fresh", 0.0, reason="no model makes this table any more")
+        for table in sorted(set(newest) - present)
+        if observation.knows_models
+    ]
     rows = [
         row
-        for state in observation.tables
+        for state in (*observation.tables, *gone)
         for row in _changes(lake, state, newest.get(state.table), settings, observation)
     ]
     try:
@@ -139,6 +219,12 @@ def record(lake: Lake, settings: Settings, observation: Observation) -> int:
     except CommitConflict:
         return 0  # another process wrote the same change
     return len(rows)
+
+
+def _newest(page: Page) -> dict[str, dict[str, Any]]:
+    """The newest row of every table."""
+    rows = page.rows.sort("since_utc", "observed_at_utc", maintain_order=True)
+    return {row["table"]: row for row in rows.iter_rows(named=True)}
 
 
 def _changes(
@@ -185,17 +271,23 @@ def _ended_utc(lake: Lake, before: Mapping[str, Any], observation: Observation) 
     A file may also be removed or set aside, and then no publish ended it: neither an earlier one nor one of other sources.
     """
     point = observation.backlog.point
-    if point is None or point.id == before["restore_point"]:
+    if point is None:
         return observation.at_utc
     published = datetime.fromisoformat(point.created_at_utc).astimezone(UTC)
     if not before["since_utc"] < published <= observation.at_utc:
         return observation.at_utc
+    return published if _has_moved(lake, before, point) else observation.at_utc
+
+
+def _has_moved(lake: Lake, before: Mapping[str, Any], point: RestorePoint) -> bool:
+    """True when something of the sources that a row names was published since the row was written."""
+    if point.id == before["restore_point"]:
+        return False
     try:
         then = load(lake, before["restore_point"]).sources if before["restore_point"] else {}
     except StorageError:
-        return published  # that point is expired: many publishes ago
-    moved = any(point.sources.get(source) != then.get(source) for source in before["late_sources"] or ())
-    return published if moved else observation.at_utc
+        return True  # that point is expired: many publishes ago
+    return any(point.sources.get(source) != then.get(source) for source in before["late_sources"] or ())
 
 
 def error_budget(lake: Lake, settings: Settings, now_utc: datetime | None = None) -> budget.ErrorBudget:
