@@ -48,7 +48,12 @@ class Failure:
     attempts: int
 
     def retry_at_utc(self, first_wait_s: float) -> datetime:
-        """When an automatic retry is due. The jitter is fixed per attempt, so that every look agrees."""
+        """When an automatic retry is due. The jitter is fixed per attempt, so that every look agrees.
+
+        At once after a failure that a clock, set back since, has put far ahead: nobody waits for that day to come.
+        """
+        if self.last_at_utc - datetime.now(UTC) > MAX_WAIT:
+            return datetime.now(UTC) - MAX_WAIT
         wait_s = min(MAX_WAIT.total_seconds(), first_wait_s * 2 ** min(self.attempts - 1, 16))
         seed = f"{self.stage}{self.source}{self.last_at_utc.isoformat()}".encode()
         jitter = hashlib.sha256(seed).digest()[0] / 255 * 0.2
@@ -123,9 +128,14 @@ def clear(lake: Lake, cleared: Sequence[tuple[str, str | None]], *, run_id: str)
 
 
 def _append(lake: Lake, rows: Sequence[dict[str, object]]) -> None:
-    if rows:
-        now = datetime.now(UTC)
-        _journal(lake).append_always([dict.fromkeys(SCHEMA) | {"at_utc": now} | row for row in rows])
+    if not rows:
+        return
+    log = _journal(lake)
+    newest = log.read().rows["at_utc"].max()
+    now = datetime.now(UTC)
+    # The newest row holds, also where a clock was set back: what is written later is stamped later.
+    at_utc = max(now, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now
+    log.append_always([dict.fromkeys(SCHEMA) | {"at_utc": at_utc} | row for row in rows])
 
 
 def _default_step(stage: str, source: str | None) -> str:

@@ -240,7 +240,7 @@ def _changes(
     threshold_min = {"fresh": None, "warn": settings.sla_warn_minutes, "breach": settings.sla_fail_minutes}[
         state.status
     ]
-    since = observation.at_utc
+    since, observed = observation.at_utc, observation.at_utc
     if before is not None and _WORSE.index(state.status) < _WORSE.index(before["status"]):
         # What is next in the row says nothing of when that before it ended.
         since = _ended_utc(lake, before, observation)
@@ -248,10 +248,12 @@ def _changes(
         since = state.oldest_arrival_utc + timedelta(minutes=threshold_min)
     if before is not None:
         since = max(since, before["since_utc"])
+        # The newest row holds, also where a clock was set back.
+        observed = max(observed, before["observed_at_utc"] + timedelta(microseconds=1))
     point = observation.backlog.point
     return [
         {
-            "observed_at_utc": observation.at_utc,
+            "observed_at_utc": observed,
             "since_utc": since,
             "table": state.table,
             "status": state.status,

@@ -289,3 +289,18 @@ def test_a_model_is_not_gone_while_the_project_does_not_parse(lake: Watched, mod
 
     budget = watch.error_budget(lake.bench.lake, lake.bench.settings, at(80))
     assert budget.breach_s_by_table == {"daily": 10 * 60.0, "weekly": 20 * 60.0}
+
+
+def test_a_breach_that_a_fast_clock_saw_ends_when_the_clock_is_set_back(lake: Watched) -> None:
+    lake.look(0)
+    lake.land("1.csv", 0)
+    lake.look(1440)
+    lake.look(10)
+    lake.bench.take()
+    lake.publish(11)
+    lake.look(12)
+
+    rows = lake.bench.lake.table("ops", "freshness").snapshot().num_rows()
+    lake.look(13)
+    assert lake.bench.lake.table("ops", "freshness").snapshot().num_rows() == rows
+    assert lake.breach_minutes(10_000) == 0
