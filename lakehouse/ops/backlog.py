@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lakehouse import names
-from lakehouse.connectors import Batch
+from lakehouse.connectors import Batch, SourceFile
 from lakehouse.errors import StorageError
 from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.ledger import Ledger, News, news
@@ -96,13 +96,13 @@ def look(
     waiting = {}
     arrivals = {}
     for name, position in positions.items():
-        item = found.get(name)
-        held = _waiting(position, ledger.batches(name, above=position.published), item, now)
+        files = _to_be_taken(pipelines[name], found.get(name))
+        held = _waiting(position, ledger.batches(name, above=position.published), files, now)
         if held is not None:
             waiting[name] = held
-        newest = [ledger.newest_arrival_utc(name), *(f.modified_at_utc for f in (item.files if item else ()))]
+        newest = [ledger.newest_arrival_utc(name), *(file.modified_at_utc for file in files)]
         if known := [instant for instant in newest if instant is not None]:
-            arrivals[name] = max(known)
+            arrivals[name] = min(max(known), now)
     return Backlog(found, positions, waiting, arrivals, point)
 
 
@@ -128,18 +128,31 @@ def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | Non
     )
 
 
+def _to_be_taken(pipeline: Pipeline, item: News | None) -> tuple[SourceFile, ...]:
+    """What the next plan makes batches of. Changed files only where they are taken: else they wait for a person."""
+    if item is None:
+        return ()
+    return (*item.files, *item.changed) if pipeline.spec.source.on_change == "append" else item.files
+
+
+def _arrival_utc(batch: Batch) -> datetime:
+    """A file's own time may lie in the future; it was there when it was planned."""
+    return min(batch.oldest_arrival_utc, batch.planned_at_utc)
+
+
 def _waiting(
-    position: Position, batches: Sequence[Batch], item: News | None, now: datetime
+    position: Position, batches: Sequence[Batch], files: Sequence[SourceFile], now: datetime
 ) -> Waiting | None:
     """The oldest of what one source has waiting. An arrived file may be older than a planned batch."""
-    files = item.files if item else ()
-    oldest_batch = min(batches, key=lambda batch: batch.oldest_arrival_utc, default=None)
+    oldest_batch = min(batches, key=_arrival_utc, default=None)
     oldest_file = min((file.modified_at_utc for file in files), default=None)
+    if oldest_file is not None:
+        oldest_file = min(oldest_file, now)
     if oldest_batch is None and oldest_file is None:
         return None
     count = len(files) + sum(len(batch.files) for batch in batches)
     ids = tuple(batch.batch_id for batch in batches)
-    if oldest_batch is None or (oldest_file is not None and oldest_file < oldest_batch.oldest_arrival_utc):
+    if oldest_batch is None or (oldest_file is not None and oldest_file < _arrival_utc(oldest_batch)):
         assert oldest_file is not None  # one of the two is there
         queue_s = (now - oldest_file).total_seconds()
         return Waiting(position.source, "queue", oldest_file, count, ids, {"queue": queue_s})
@@ -150,7 +163,7 @@ def _waiting(
         if oldest_batch.batch_id <= position.bronze
         else "bronze"
     )
-    arrived, planned = oldest_batch.oldest_arrival_utc, oldest_batch.planned_at_utc
+    arrived, planned = _arrival_utc(oldest_batch), oldest_batch.planned_at_utc
     spent: dict[str, float] = {
         "queue": max(0.0, (planned - arrived).total_seconds()),
         hop: max(0.0, (now - planned).total_seconds()),

@@ -12,6 +12,7 @@ import pytest
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.restore_points import RestorePoint, save
 from lakehouse.ops import alerts, watch
+from lakehouse.pipelines import Pipeline, PipelineSpec
 from tests.ops.test_alerts import RecordingChannel
 from tests.quarantine.bench import Bench
 
@@ -304,3 +305,48 @@ def test_a_breach_that_a_fast_clock_saw_ends_when_the_clock_is_set_back(lake: Wa
     lake.look(13)
     assert lake.bench.lake.table("ops", "freshness").snapshot().num_rows() == rows
     assert lake.breach_minutes(10_000) == 0
+
+
+def test_a_changed_file_that_is_to_be_taken_waits_like_a_new_one(lake: Watched) -> None:
+    document = lake.bench.pipeline.spec.model_dump()
+    document["source"]["on_change"] = "append"
+    lake.bench.pipeline = Pipeline(PipelineSpec.model_validate(document), "defs.yaml")
+    lake.pipelines["orders"] = lake.bench.pipeline
+    lake.land("1.csv", -60)
+    lake.bench.take()
+    lake.publish(-30)
+    lake.look(0)
+
+    lake.land("1.csv", 0)
+    lake.look(30)
+    lake.look(46)
+    lake.look(61)
+
+    assert lake.told == ["warn", "breach"]
+
+
+def test_a_changed_file_that_waits_for_a_person_is_not_late(lake: Watched) -> None:
+    lake.land("1.csv", -60)
+    lake.bench.take()
+    lake.publish(-30)
+    lake.land("1.csv", 0)
+    lake.look(61)
+
+    assert lake.told == []
+
+
+def test_a_file_from_the_future_is_late_an_hour_after_it_was_planned(lake: Watched) -> None:
+    lake.look(0)
+    path = lake.land("1.csv", 0)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    os.utime(path, (tomorrow.timestamp(),) * 2)
+    lake.bench.take()
+    now = datetime.now(UTC)
+
+    seen = watch.observe(
+        lake.bench.lake, lake.bench.settings, lake.pipelines, now_utc=now + timedelta(minutes=61)
+    )
+
+    assert seen.tables[0].status == "breach"
+    assert seen.tables[0].lag_s == pytest.approx(61 * 60, abs=60)
+    assert seen.backlog.last_arrivals["orders"] == seen.at_utc
