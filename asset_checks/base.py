@@ -57,15 +57,20 @@ class Subject:
 
     @cached_property
     def commits(self) -> list[dict[str, Any]]:
-        """What the stage says it did (the documents of its data commits), oldest first, unpublished batches only."""
-        limit = None if self.published_version is None else self.snapshot.version - self.published_version + 1
-        documents = [commit.metadata for commit in self.snapshot.history(limit)]
+        """What the stage says it did (the documents of its data commits), oldest first, unpublished batches only.
+
+        Read back to a published batch, not to the published version: a point names the newest bronze version that there
+        was, however far behind it silver had stayed.
+        """
         stage = self.snapshot.table.layer
-        return [
-            document
-            for document in reversed(documents)
-            if document.get("stage") == stage and max(document.get("batches") or [0]) > self.published_batch
-        ]
+        documents = []
+        for commit in self.snapshot.commits():
+            if commit.metadata.get("stage") != stage or not commit.metadata.get("batches"):
+                continue
+            if max(commit.metadata["batches"]) <= self.published_batch:
+                break
+            documents.append(commit.metadata)
+        return documents[::-1]
 
     @cached_property
     def backfills(self) -> list[dict[str, Any]]:

@@ -226,3 +226,23 @@ def test_refused_rows_that_were_dealt_with_close_no_gate(
     assert (finding.facts["open"], finding.facts["resolved"]) == (0, 80)
     conserved = next(check for check in silver_checks(pipeline) if check.name == "rows_conserved")
     assert conserved.look(subject("silver", "weather")).passed
+
+
+def test_batches_that_bronze_landed_while_silver_stayed_behind_are_accounted_for(
+    settings: Settings, subject: Callable[[str, str], Subject]
+) -> None:
+    """Points of other sources name the newest bronze version meanwhile, beside the batch that silver had reached."""
+    seen = subject("bronze", "weather")
+    for day in (2, 3):
+        Path(settings.landing, f"weather/2013/01/weather_2013-01-0{day}.csv").write_text(
+            f"{WEATHER_HEADER}\n{weather('EWR', 4 + day)}"
+        )
+        ingest(seen.lake, settings, seen.pipeline)
+    newest = seen.snapshot.table.snapshot()
+
+    found = outcome(
+        "rows_conserved", bronze_checks, Subject(seen.lake, seen.pipeline, newest, 1, newest.version)
+    )
+
+    assert found.passed, found.sample
+    assert found.facts == {"batches checked": 2, "rows checked": 2}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from dagster import DagsterRun
 
-from lakehouse import checks
+from lakehouse import checks, quarantine
 from lakehouse.defs import runtime, steps
 from lakehouse.defs.execute import Progress, RunOutcome, parse_selection, run_pipelines
 from lakehouse.defs.instance import ensure_home, open_instance
@@ -167,6 +167,27 @@ def test_a_failed_gate_keeps_its_table_back_and_says_so(first_day: Callable[...,
     late = {state.table: state for state in seen.tables if state.oldest_arrival_utc}
     assert late["dim_airport"].hop == "failed gate"
     assert "quarantined_share" in late["dim_airport"].reason
+
+
+def test_a_source_whose_gate_was_closed_for_several_batches_flows_again_when_it_is_repaired(
+    first_day: Callable[..., Settings],
+) -> None:
+    settings = first_day()
+    lake = Lake.from_settings(settings)
+    for month in (2, 3):
+        land(settings, f"airports/airports_2013-0{month}-01.csv", bad_airports(100))
+        run_pipelines(settings)
+        one_more_flight(settings)  # the others publish meanwhile
+        assert [step.name for step in run_pipelines(settings).failures] == ["silver/airports"]
+    quarantine.resolve(lake, "airports", quarantine.Selection(), note="x", actor="x", apply=True)
+
+    outcome = run_pipelines(settings)
+
+    point = current_point(lake)
+    assert outcome.success, outcome.failures
+    assert point is not None
+    assert point.sources["airports"]["batch_id"] == 3
+    assert failures.open_failures(lake) == {}
 
 
 def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not(
