@@ -166,7 +166,7 @@ def _first_state(case: Mapping[str, Any]) -> tuple[int, int]:
     """Silver as an upsert pipeline and maintenance leave it: files in the order of the days, half a million rows in each."""
     import polars as pl
 
-    from lakehouse import names
+    from lakehouse import checks, names
 
     frame = _flights(case["years"]).with_columns(pl.lit(1, pl.Int64).alias(names.BATCH_ID))
     _, lake = _lake(Path(case["state"], "ours"))
@@ -176,6 +176,7 @@ def _first_state(case: Mapping[str, Any]) -> tuple[int, int]:
     for part in frame.iter_slices(frame.height // files + 1):
         staged += table.stage(part.lazy())
     table.create(frame.schema, add=staged, metadata=_METADATA, txns={names.app_id("silver", "flights"): 1})
+    checks.record(lake, [checks.declared("silver", "flights", 0, [])])
     return frame.height, frame.select(pl.struct("day", "carrier").n_unique()).item()
 
 
@@ -186,7 +187,7 @@ def _second_state(case: Mapping[str, Any]) -> None:
     """One commit as silver makes it: the rows of the touched days, whose delays were corrected, replace the old ones."""
     import polars as pl
 
-    from lakehouse import names
+    from lakehouse import checks, names
     from lakehouse.storage import upkeep
 
     _, lake = _lake(Path(case["state"], "ours"))
@@ -210,7 +211,8 @@ def _second_state(case: Mapping[str, Any]) -> None:
         pl.col("dep_delay") + 1, pl.lit(2, pl.Int64).alias(names.BATCH_ID)
     )
     txns = {names.app_id("silver", "flights"): 2}
-    snapshot.commit(add=snapshot.stage(rows.lazy()), delete=delete, metadata=_METADATA, txns=txns)
+    version = snapshot.commit(add=snapshot.stage(rows.lazy()), delete=delete, metadata=_METADATA, txns=txns)
+    checks.record(lake, [checks.declared("silver", "flights", version, [])])
 
 
 def _copy_for_plain(state: Path) -> None:

@@ -2,6 +2,10 @@
 
 Publishing reads this table and nothing else, so a check counts wherever it ran: in a Dagster run, in a dbt
 test, from the command line. The newest row of a check of a version is the one that holds.
+
+A version counts as checked when ``declared`` says which checks it has to have, and each of them has a row. Without
+Dagster, ``asset_checks.tables.carry_out`` records both for a pipeline's tables; of a table that no pipeline makes,
+``record(lake, [declared("silver", "flights", 12, [])])`` says that nothing has to be asked of this version.
 """
 
 from __future__ import annotations
@@ -35,6 +39,10 @@ SCHEMA: dict[str, pl.DataType] = {
     "message": pl.String(),
     "recovery": pl.String(),
 }
+#: The check whose row names, in its sample, the checks that a version has to have.
+DECLARED = "declared_checks"
+#: What Delta's own tools call a commit that changes no row.
+_UPKEEP = frozenset({"OPTIMIZE", "VACUUM START", "VACUUM END"})
 _CREATE_ATTEMPTS = 5
 
 
@@ -123,15 +131,33 @@ def _after_the_newest(snapshot: Snapshot | None, now: datetime) -> datetime:
     return max(now, newest.replace(tzinfo=newest.tzinfo or UTC) + timedelta(milliseconds=1))
 
 
+def declared(layer: names.Layer, table: str, version: int, checks: Iterable[str]) -> CheckOutcome:
+    """The row that names the checks that this version has to have.
+
+    Names that an earlier such row of the version had, and the newest has not, are of checks that were renamed or
+    removed: what they found counts no more. Other names, of checks that somebody else recorded, are left alone.
+    """
+    listed = sorted(set(checks))
+    return CheckOutcome(
+        layer, table, version, DECLARED,
+        passed=True, blocking=False, sample=[{"checks": listed}], message=f"{len(listed)} checks are declared",
+    )  # fmt: skip
+
+
 def outcomes(lake: Lake, versions: Mapping[str, int]) -> list[CheckOutcome]:
     """The newest outcome of every check of the named versions (``{"silver/flights": 12}``), in no order.
 
     What was found of a version holds for the versions that maintenance made of it: they have the same rows. Without
     that, compacting a table that failed a check would make it pass.
     """
+    return _read(lake, versions)[0]
+
+
+def _read(lake: Lake, versions: Mapping[str, int]) -> tuple[list[CheckOutcome], dict[str, set[str]]]:
+    """The outcomes that hold, and per subject the names of the declared checks, where any were ever declared."""
     snapshot = lake.table("ops", TABLE).snapshot_or_none()
     if snapshot is None or not versions:
-        return []
+        return [], {}
     wanted = pl.DataFrame(
         [
             {"subject": subject, "version": same, "asked": version}
@@ -140,23 +166,53 @@ def outcomes(lake: Lake, versions: Mapping[str, int]) -> list[CheckOutcome]:
         ],
         schema={"subject": pl.String(), "version": pl.Int64(), "asked": pl.Int64()},
     )
-    newest = (
+    rows = (
         snapshot.scan()
         .with_columns(subject=pl.concat_str(pl.col("layer"), pl.lit("/"), pl.col("table")))
         .join(wanted.lazy(), on=["subject", "version"], how="inner")
         .with_columns(version=pl.col("asked"))
         .drop("asked")
         .sort("checked_at_utc", maintain_order=True)
-        .group_by("subject", "version", "check")
-        .last()
         .collect()
     )
-    return [
+    in_force: dict[str, set[str]] = {}
+    ever: dict[str, set[str]] = {}
+    for row in rows.filter(pl.col("check") == DECLARED).iter_rows(named=True):
+        in_force[row["subject"]] = {name for item in _sample(row) for name in item["checks"]}
+        ever.setdefault(row["subject"], set()).update(in_force[row["subject"]])
+    newest = rows.filter(pl.col("check") != DECLARED).group_by("subject", "version", "check").last()
+    found = [
         CheckOutcome(
             **{key: value for key, value in row.items() if key != "subject"} | {"sample": _sample(row)}
         )
         for row in newest.iter_rows(named=True)
     ]
+    retired = {subject: known - in_force[subject] for subject, known in ever.items()}
+    return [outcome for outcome in found if outcome.check not in retired.get(outcome.subject, ())], in_force
+
+
+def unchecked(lake: Lake, versions: Mapping[str, int], published: Mapping[str, int]) -> set[str]:
+    """Those of the named versions that were not checked, or not by every check that is declared of them.
+
+    What is published counts as checked, and so does what maintenance made of it.
+
+    Args:
+        published: the versions of the current restore point.
+    """
+    asked = {
+        subject: version
+        for subject, version in versions.items()
+        if subject not in published or published[subject] not in _with_the_same_rows(lake, subject, version)
+    }
+    found, in_force = _read(lake, asked)
+    done: dict[str, set[str]] = {}
+    for outcome in found:
+        done.setdefault(outcome.subject, set()).add(outcome.check)
+    return {
+        subject
+        for subject in asked
+        if subject not in in_force or in_force[subject] - done.get(subject, set())
+    }
 
 
 def _with_the_same_rows(lake: Lake, subject: str, version: int) -> Iterator[int]:
@@ -166,7 +222,9 @@ def _with_the_same_rows(lake: Lake, subject: str, version: int) -> Iterator[int]
     yield version
     while version > 0:
         commit = table.commit_info(version)
-        if commit is None or commit.metadata.get("stage") != names.MAINTENANCE:
+        if commit is None:
+            return
+        if commit.metadata.get("stage") != names.MAINTENANCE and commit.operation not in _UPKEEP:
             return
         version -= 1
         yield version

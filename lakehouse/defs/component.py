@@ -12,12 +12,13 @@ from pydantic import BaseModel
 
 from asset_checks import dagster_form
 from asset_checks.references import partners, reference_checks
+from asset_checks.tables import checks_of
 from lakehouse import names
 from lakehouse.defs import order
 from lakehouse.defs.backfill import backfill_assets
 from lakehouse.defs.events import contract_schema
 from lakehouse.defs.runtime import KEY, freshness_policy
-from lakehouse.defs.steps import check_references, checks_of, run_stage
+from lakehouse.defs.steps import check_references, run_stage
 from lakehouse.pipelines import Pipeline, PipelineSpec
 from lakehouse.settings import Settings, load_settings
 

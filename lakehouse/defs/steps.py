@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import dagster as dg
 
 from asset_checks import dagster_form
-from asset_checks.base import Check, Finding, Subject, evaluate
-from asset_checks.bronze import bronze_checks
-from asset_checks.silver import silver_checks
+from asset_checks.base import Check, Finding, evaluate
+from asset_checks.tables import checks_of, declared_of, subject_of
 from lakehouse import names
 from lakehouse.bronze import ingest
 from lakehouse.bronze.compare import describe
@@ -115,15 +114,15 @@ def _stage_and_check(
     snapshot = runtime.lake.table(layer, pipeline.name).snapshot_or_none()
     if snapshot is None:
         return StageDone(result, None, [])
-    found = evaluate(checks_of(layer, pipeline), _subject(runtime, pipeline, snapshot))
-    # Here, and not in the step, which may come much later: another run could publish the version meanwhile.
-    runtime.checked([outcome for _, outcome, _ in found], run)
+    found = evaluate(
+        checks_of(layer, pipeline), subject_of(runtime.lake, pipeline, snapshot, runtime.point())
+    )
+    outcomes = [outcome for _, outcome, _ in found]
+    if layer == "silver":
+        outcomes.append(declared_of(pipeline, snapshot.version))
+    # Here, and not in the step, which may come much later: another run could publish without what failed meanwhile.
+    runtime.checked(outcomes, run)
     return StageDone(result, snapshot, found)
-
-
-def checks_of(layer: names.Layer, pipeline: Pipeline) -> Sequence[Check]:
-    """The checks of one stage, in the order in which the UI shows them."""
-    return bronze_checks(pipeline) if layer == "bronze" else silver_checks(pipeline)
 
 
 def _ahead(context: dg.AssetExecutionContext, runtime: Runtime) -> Ahead:
@@ -163,19 +162,9 @@ def check_references(
     if snapshot is None:
         yield from (_nothing_yet(check) for check in checks)
         return
-    found = evaluate(checks, _subject(runtime, pipeline, snapshot))
+    found = evaluate(checks, subject_of(runtime.lake, pipeline, snapshot, runtime.point()))
     runtime.checked([outcome for _, outcome, _ in found], context.run)
     yield from (dagster_form.result(outcome, finding.facts) for _, outcome, finding in found)
-
-
-def _subject(runtime: Runtime, pipeline: Pipeline, snapshot: Snapshot) -> Subject:
-    point = runtime.point()
-    published_batch = 0
-    published_version = None
-    if point is not None:
-        published_batch = int(point.sources.get(pipeline.name, {}).get("batch_id") or 0)
-        published_version = point.tables.get(names.table_path(snapshot.table.layer, pipeline.name))
-    return Subject(runtime.lake, pipeline, snapshot, published_batch, published_version)
 
 
 def _settle(runtime: Runtime, layer: str, source: str, outcomes: Sequence[CheckOutcome], run_id: str) -> None:

@@ -28,8 +28,8 @@ def publish(lake: Lake, settings: Settings, *, gold: GoldResult, run_id: str = "
     point is made again in either case.
 
     Raises:
-        PublishBlocked: the build failed or was partial, or a version that it names failed a blocking check. The
-            last good point stays current.
+        PublishBlocked: the build failed or was partial, or a version that it names failed a blocking check or was
+            never checked. The last good point stays current.
         CommitConflict: somebody else has published newer versions meanwhile.
     """
     _refuse_incomplete(gold)
@@ -60,7 +60,7 @@ def heal(lake: Lake, settings: Settings) -> RestorePoint | None:
 
 
 def _unread_silver(lake: Lake, gold: GoldResult, before: RestorePoint | None) -> dict[str, int]:
-    """Versions of the silver tables that no model reads: the newest good one, else the published one.
+    """Versions of the silver tables that no model reads: the newest if it was checked and is good, else the published one.
 
     A table that has neither stays out of the point: the others need not wait for it.
     """
@@ -69,8 +69,9 @@ def _unread_silver(lake: Lake, gold: GoldResult, before: RestorePoint | None) ->
         snapshot = lake.table("silver", table).snapshot_or_none()
         if snapshot is not None:
             newest[names.table_path("silver", table)] = snapshot.version
-    refused = {outcome.subject for outcome in checks.failed_blocking(lake, newest)}
     published = {} if before is None else before.tables
+    refused = {outcome.subject for outcome in checks.failed_blocking(lake, newest)}
+    refused |= checks.unchecked(lake, newest, published)
     kept = {path: published[path] for path in refused if path in published}
     return {path: version for path, version in newest.items() if path not in refused} | kept
 
@@ -108,6 +109,14 @@ def _refuse_failed(
         raise PublishBlocked(
             f"not published: no finished build vouches for {', '.join(f'gold.{name}' for name in unproven)}",
             hint="lakehouse run",
+        )
+    silver = {path: version for path, version in versions.items() if path.startswith("silver/")}
+    unchecked = sorted(checks.unchecked(lake, silver, {} if before is None else before.tables))
+    if unchecked:
+        raise PublishBlocked(
+            f"not published: {', '.join(f'{path} version {silver[path]}' for path in unchecked)} "
+            "has not passed through every declared check",
+            hint=f"lakehouse run --select {unchecked[0].removeprefix('silver/')}",
         )
 
 

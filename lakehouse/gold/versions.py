@@ -52,12 +52,16 @@ class Pin:
 def pin_silver(
     lake: Lake, tables: Iterable[str], published: RestorePoint | None, wanted: Mapping[str, int] | None
 ) -> tuple[dict[str, Pin], list[str]]:
-    """Pin each silver table that has a version: the wanted one, else the newest that no blocking check refused.
+    """Pin each silver table that has a version: the wanted one, else the newest if it was checked and not refused, else
+    the published one.
 
-    Returns the pins, and a note for each table that stays at its published version because its newest failed.
+    The newest may not be checked yet: a run was killed in between, or a backfill, a replay or another run has just
+    written it. A table of which nothing was ever checked has no pin, as if it had no version.
+
+    Returns the pins, and a note for each table that stays behind its newest version.
 
     Raises:
-        CheckFailed: a table's only version failed a blocking check.
+        CheckFailed: a table failed a blocking check, and no earlier version is published.
         TableNotFound: a wanted version does not exist.
     """
     newest: dict[str, Snapshot] = {}
@@ -68,21 +72,33 @@ def pin_silver(
         if snapshot is not None:
             newest[table] = snapshot
     notes: list[str] = []
-    failed = checks.failed_blocking(
-        lake, {f"silver/{table}": snapshot.version for table, snapshot in newest.items()}
-    )
-    for table in {outcome.table for outcome in failed}.difference(wanted or {}):
-        names = ", ".join(outcome.check for outcome in failed if outcome.table == table)
+    open_versions = {
+        f"silver/{table}": newest[table].version for table in newest if table not in (wanted or {})
+    }
+    current = {} if published is None else published.tables
+    failed = checks.failed_blocking(lake, open_versions)
+    unchecked = checks.unchecked(lake, open_versions, current)
+    for path in sorted({outcome.subject for outcome in failed} | unchecked):
+        table = path.removeprefix("silver/")
         refused = newest[table].version
-        if published is None or f"silver/{table}" not in published.tables:
+        names = ", ".join(outcome.check for outcome in failed if outcome.table == table)
+        reason = f"failed {names}" if names else "has not been checked yet"
+        if path in current:
+            newest[table] = lake.table("silver", table).snapshot(current[path])
+            notes.append(
+                f"silver.{table} stays at the published version {current[path]}: version {refused} {reason}"
+            )
+        elif names:
             raise CheckFailed(
                 f"silver.{table} version {refused} failed blocking checks ({names}), and no earlier version is published",
                 hint=f"lakehouse quarantine list {table}",
             )
-        newest[table] = lake.table("silver", table).snapshot(published.tables[f"silver/{table}"])
-        notes.append(
-            f"silver.{table} stays at the published version {newest[table].version}: version {refused} failed {names}"
-        )
+        else:
+            del newest[table]
+            notes.append(
+                f"silver.{table} is left out: version {refused} {reason}, and no earlier version is published; "
+                f"lakehouse run --select {table} checks it"
+            )
     return {table: _pin(snapshot) for table, snapshot in newest.items()}, notes
 
 

@@ -190,6 +190,33 @@ def test_a_source_whose_gate_was_closed_for_several_batches_flows_again_when_it_
     assert failures.open_failures(lake) == {}
 
 
+def test_a_run_of_other_sources_does_not_publish_what_nobody_has_checked(
+    first_day: Callable[..., Settings],
+) -> None:
+    settings = first_day()
+    lake = Lake.from_settings(settings)
+    before = current_point(lake)
+    land(settings, "airports/airports_2013-02-01.csv", bad_airports(100))
+    airports = load_pipelines(settings)["airports"]
+    for stage in (steps.ingest, steps.refine):  # as if the run had been killed before its checks
+        stage(lake, settings, airports)
+    one_more_flight(settings)
+
+    assert run_pipelines(settings, ["flights"]).success
+
+    point = current_point(lake)
+    assert before is not None
+    assert point is not None
+    assert point.sources["flights"]["batch_id"] == before.sources["flights"]["batch_id"] + 1
+    assert point.tables["silver/airports"] == before.tables["silver/airports"]
+    assert [step.name for step in run_pipelines(settings).failures] == ["silver/airports"]
+    quarantine.resolve(lake, "airports", quarantine.Selection(), note="x", actor="x", apply=True)
+    assert run_pipelines(settings).success
+    newest = current_point(lake)
+    assert newest is not None
+    assert newest.tables["silver/airports"] > before.tables["silver/airports"]
+
+
 def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not(
     first_day: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,7 @@ def _clicks(delivery: int, rng: random.Random) -> str:
 
 def run(lab: Lab, delivery: int) -> None:
     """Everything that has arrived, through bronze, silver and gold to the published catalog: the real functions."""
+    from asset_checks.tables import carry_out
     from lakehouse import ledger
     from lakehouse.bronze import ingest
     from lakehouse.gold.build import build
@@ -190,5 +191,7 @@ def run(lab: Lab, delivery: int) -> None:
         ingest(lake, settings, pipeline, run_id="lab")
         refine(lake, settings, pipeline, run_id="lab")
     ledger.sync(lake, declared)
+    for pipeline in declared:
+        carry_out(lake, pipeline, run_id="lab")
     gold = build(lake, settings, project_dir=lab.project, run_id="lab")
     publish(lake, settings, gold=gold, run_id="lab")

@@ -79,16 +79,19 @@ def _work(order: dict[str, Any]) -> Report:
                     committed[f"{result.stage}/{result.table}"] = list(result.batches)
         ledger.sync(lake, declared)
         if order.get("gold"):
-            _publish(lake, settings, the_lab)
+            _publish(lake, settings, the_lab, declared)
     except LakehouseError as error:
         return Report(committed, type(error).__name__, str(error))
     return Report(committed)
 
 
-def _publish(lake: Any, settings: Any, the_lab: lab.Lab) -> None:
+def _publish(lake: Any, settings: Any, the_lab: lab.Lab, declared: list[Any]) -> None:
+    from asset_checks.tables import carry_out
     from lakehouse.gold.build import build
     from lakehouse.gold.publish import publish
 
+    for pipeline in declared:
+        carry_out(lake, pipeline)
     publish(lake, settings, gold=build(lake, settings, project_dir=the_lab.project))
 
 

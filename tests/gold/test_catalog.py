@@ -104,7 +104,7 @@ def test_silver_that_gained_a_column_shows_it_for_old_rows_too(daily: Workshop) 
     table = daily.lake.table("silver", "orders")
     import polars as pl
 
-    table.snapshot().add_columns({"note": pl.String()})
+    daily.vouch(table.snapshot().add_columns({"note": pl.String()}).version)
     daily.publish()
     assert query(daily.settings, "select count(*), count(note) from silver.orders").rows() == [(3, 0)]
 

@@ -7,6 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import deltalake
 import pytest
 
 from lakehouse import checks
@@ -238,3 +239,64 @@ def test_a_silver_table_without_any_good_version_stays_out(daily: Workshop) -> N
     version = daily.land([{"customer": "x"}], table="customers")
     checks.record(daily.lake, [CheckOutcome("silver", "customers", version, "volume", passed=False)])
     assert daily.publish().tables == {"gold/daily": 0, "silver/orders": 0}
+
+
+def test_silver_that_nobody_has_checked_yet_stays_at_the_published_version(daily: Workshop) -> None:
+    """A run was killed before its checks, or a backfill or a replay has just committed, while others publish."""
+    daily.land([{"customer": "x"}], table="customers")
+    before = daily.publish()
+    daily.land_unchecked([order(4, "c", 1)])
+    daily.land_unchecked([{"customer": "y"}], table="customers")
+    result = daily.build_well()
+    assert result.notes == (
+        "silver.orders stays at the published version 0: version 1 has not been checked yet",
+    )
+    assert daily.publish(result) == before
+    daily.vouch(1)
+    assert daily.publish().tables == {"gold/daily": 1, "silver/customers": 0, "silver/orders": 1}
+
+
+def test_silver_of_which_nothing_was_ever_checked_is_not_there_yet(daily: Workshop) -> None:
+    daily.land_unchecked([{"customer": "x"}], table="customers")
+    daily.mart("customers", "select * from {{ source('silver', 'customers') }}")
+    result = daily.build_well()
+    assert result.model("customers").status == "skipped"
+    assert "silver.customers is left out: version 0 has not been checked yet" in result.notes[0]
+    assert daily.publish(result).tables == {"gold/daily": 0, "silver/orders": 0}
+
+
+def test_a_version_counts_as_checked_when_every_declared_check_has_an_outcome(daily: Workshop) -> None:
+    """Checks against other tables are a step of their own, after those of the stage."""
+    daily.publish()
+    version = daily.land_unchecked([order(4, "c", 1)])
+    checks.record(
+        daily.lake,
+        [
+            checks.declared("silver", "orders", version, ["key_unique", "day_in_days"]),
+            CheckOutcome("silver", "orders", version, "key_unique", passed=True),
+        ],
+    )
+    assert daily.build_well().silver_versions == {"orders": 0}
+    checks.record(daily.lake, [CheckOutcome("silver", "orders", version, "day_in_days", passed=True)])
+    assert daily.publish().tables["silver/orders"] == version
+
+
+def test_a_build_of_named_versions_is_not_published_before_they_are_checked(daily: Workshop) -> None:
+    before = daily.publish()
+    version = daily.land_unchecked([order(4, "c", 1)])
+    result = daily.build_well(silver_versions={"orders": version})
+    with pytest.raises(PublishBlocked, match="silver/orders version 1 has not passed") as caught:
+        daily.publish(result)
+    assert caught.value.hint == "lakehouse run --select orders"
+    assert current_point(daily.lake) == before
+
+
+def test_what_was_published_before_versions_were_recorded_as_checked_stays_and_may_be_compacted(
+    daily: Workshop,
+) -> None:
+    daily.land([order(4, "c", 1)])
+    daily.publish()
+    daily.lake.objects.remove_tree("ops/checks")
+    deltalake.DeltaTable(daily.lake.table("silver", "orders").uri).optimize.compact()
+    assert daily.build_well().silver_versions == {"orders": 2}
+    assert daily.publish().tables["silver/orders"] == 2

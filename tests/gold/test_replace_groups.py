@@ -48,9 +48,10 @@ def rewrite(
     batch = shop.batches["orders"] = shop.batches["orders"] + 1
     frame = pl.DataFrame(rows, schema=snapshot.schema(), orient="row") if rows else None
     staged = table.stage(frame.lazy()) if frame is not None else []
-    snapshot.commit(
+    version = snapshot.commit(
         add=staged, remove=drop, delete=marked, metadata={"stage": "silver", "contract_hash": "c1"}, txns={names.app_id("silver", "orders"): batch}
     )  # fmt: skip
+    shop.vouch(version)
 
 
 def compact(shop: Workshop, chance: random.Random | None = None) -> None:
@@ -350,10 +351,11 @@ def test_a_log_that_does_not_add_up_is_not_believed(shop: Workshop) -> None:
     rows = snapshot.scan().collect()
     more = pl.concat([rows, pl.DataFrame([order(9, "b", 90)], schema=rows.schema, orient="row")])
     batch = shop.batches["orders"] = shop.batches["orders"] + 1
-    snapshot.commit(
+    version = snapshot.commit(
         add=table.stage(more.lazy()), remove=snapshot.files()["path"], data_change=False,
         metadata={"stage": "silver", "contract_hash": "c1"}, txns={names.app_id("silver", "orders"): batch},
     )  # fmt: skip
+    shop.vouch(version)
     assert shop.build_well().model("daily").strategy == "replace_groups"
     assert shop.rows("daily") == shop.rows("whole")
 
