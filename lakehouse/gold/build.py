@@ -74,7 +74,8 @@ def build(
         )
     else:
         result = _run_dbt(lake, settings, folder, plan, run_id, on_event)
-        outcomes.record(lake, result)
+    if plan.dbt_nodes or plan.retest:  # without nodes: the last test of a table was removed
+        outcomes.record(lake, result, plan)
     return replace(result, seconds=time.perf_counter() - started)
 
 

@@ -185,8 +185,9 @@ class _Finished:
         )
 
 
-def record(lake: Lake, result: GoldResult) -> None:
-    """Keep every test's outcome beside the version that it looked at.
+def record(lake: Lake, result: GoldResult, plan: BuildPlan) -> None:
+    """Keep every test's outcome beside the version that it looked at, and which tests the project has of it now: what
+    one found that was renamed or removed since must not stand against a version that stays.
 
     Each built version also gets ``gold_build``: passed means that the build ended and every test of the version ran
     and held. A version without it (the process was killed) is never published nor built upon.
@@ -221,7 +222,15 @@ def record(lake: Lake, result: GoldResult) -> None:
                 recovery=_recovery(model.name),
             )
         )
+    for name in sorted((plan.build | plan.retest) & set(versions)):
+        tests = [_check_name(test) for test in plan.project.tests if test.models[:1] == (name,)]
+        rows.append(checks.declared("gold", name, versions[name].version or 0, tests))
     checks.record(lake, rows, run_id=result.run_id)
+
+
+def _check_name(test: Test | TestResult) -> str:
+    """A unit test may be called like a data test of its model: neither may hide the other."""
+    return f"unit_{test.name}" if test.kind == "unit" else test.name
 
 
 def _outcome(test: TestResult, table: str, version: int) -> CheckOutcome:
@@ -230,8 +239,7 @@ def _outcome(test: TestResult, table: str, version: int) -> CheckOutcome:
         layer="gold",
         table=table,
         version=version,
-        # A unit test may be called like a data test of its model: neither may hide the other.
-        check=f"unit_{test.name}" if test.kind == "unit" else test.name,
+        check=_check_name(test),
         passed=test.passed,
         # dbt says "warn" for what a test's own thresholds forgive: that blocks nothing.
         blocking=test.blocks or (test.passed and severity == "error"),

@@ -69,6 +69,37 @@ def test_a_failing_test_blocks_and_readers_keep_the_last_good_point(shop: Worksh
     assert query(shop.settings, "select count(*) as n from orders").item() == 3
 
 
+@pytest.mark.parametrize("tests", ["[{accepted_values: {arguments: {values: [1, 2, 3]}}}]", "[]"])
+def test_a_test_that_was_renamed_or_removed_does_not_block_the_version_that_it_refused(
+    shop: Workshop, tests: str
+) -> None:
+    """dbt makes a test's name from its arguments: correcting them gives another test."""
+    yml = "models: [{name: orders, columns: [{name: day, data_tests: %s}]}]"
+    shop.mart("orders", "select order_id as day from {{ ref('stg_orders') }}")
+    shop.publish()
+    shop.mart(
+        "orders",
+        "select order_id as day from {{ ref('stg_orders') }}",
+        yml % "[{accepted_values: {arguments: {values: [1, 2]}}}]",
+    )
+    with pytest.raises(PublishBlocked, match="accepted_values_orders_day"):
+        shop.publish(shop.build())
+    with pytest.raises(PublishBlocked, match="accepted_values_orders_day"):
+        shop.publish(shop.build())
+    shop.write("models/marts/orders.yml", yml % tests)
+    assert shop.publish().tables["gold/orders"] == 0
+
+
+def test_a_check_of_silver_that_is_declared_no_more_does_not_block(daily: Workshop) -> None:
+    daily.publish()
+    version = daily.land_unchecked([order(4, "c", 1)])
+    refused = CheckOutcome("silver", "orders", version, "day_in_days", passed=False)
+    checks.record(daily.lake, [checks.declared("silver", "orders", version, ["day_in_days"]), refused])
+    assert daily.build_well().silver_versions == {"orders": 0}
+    daily.vouch(version)
+    assert daily.publish().tables["silver/orders"] == version
+
+
 def test_a_blocking_check_recorded_by_anyone_blocks(daily: Workshop) -> None:
     good = daily.publish()
     version = daily.land([order(4, "c", 1)])
