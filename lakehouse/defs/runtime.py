@@ -106,7 +106,7 @@ class Runtime:
 
     def failed(
         self,
-        context: dg.AssetExecutionContext,
+        context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
         stage: str,
         source: str | None,
         error: Exception,
@@ -149,7 +149,10 @@ class Runtime:
 
 
 def runtime_of(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext | dg.SensorEvaluationContext,
+    context: dg.AssetExecutionContext
+    | dg.AssetCheckExecutionContext
+    | dg.OpExecutionContext
+    | dg.SensorEvaluationContext,
 ) -> Runtime:
     """The runtime of a step or a sensor tick."""
     found = getattr(context.resources, KEY)

@@ -86,7 +86,7 @@ def note_reaped(ended: Sequence[Reaped], lake: Lake, settings: Settings) -> None
 
 def stage_of(step_key: str) -> tuple[str, str | None]:
     """Stage and source of a step: ``("bronze", "flights")`` of ``bronze_flights``."""
-    for prefix, stage in (("bronze_", "bronze"), ("silver_", "silver"), ("references_of_", "silver")):
+    for prefix, stage in (("bronze_", "bronze"), ("silver_", "silver"), ("references_of_", "references")):
         if step_key.startswith(prefix):
             return stage, step_key.removeprefix(prefix)
     return step_key, None

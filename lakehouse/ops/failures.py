@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import polars as pl
 
@@ -20,7 +21,7 @@ from lakehouse.storage import Lake
 
 SCHEMA: dict[str, pl.DataType] = {
     "at_utc": pl.Datetime("us", "UTC"),
-    "stage": pl.String(),  # bronze | silver | gold | publish
+    "stage": pl.String(),  # bronze | silver | references | gold | publish
     "source": pl.String(),  # empty: every source
     "event": pl.String(),  # failed | cleared
     "error": pl.String(),
@@ -29,6 +30,8 @@ SCHEMA: dict[str, pl.DataType] = {
     "is_gate": pl.Boolean(),
     "run_id": pl.String(),
 }
+#: What can fail. ``references``: the checks of a silver table against its partners, a step after silver itself.
+Stage = Hop | Literal["references"]
 #: Retries of what keeps failing: 1, 2, 4 … times the first wait, up to this.
 MAX_WAIT = timedelta(minutes=30)
 
@@ -37,7 +40,7 @@ MAX_WAIT = timedelta(minutes=30)
 class Failure:
     """An open failure. ``attempts`` counts its failures since it last succeeded."""
 
-    stage: Hop
+    stage: Stage
     source: str | None
     error: str
     message: str
@@ -63,7 +66,8 @@ class Failure:
         what = (
             self.message.splitlines()[0] if self.is_gate else f"{self.error}: {self.message.splitlines()[0]}"
         )
-        return Obstacle(self.stage, self.source, what, self.first_at_utc, self.next_step, self.is_gate)
+        hop: Hop = "silver" if self.stage == "references" else self.stage
+        return Obstacle(hop, self.source, what, self.first_at_utc, self.next_step, self.is_gate)
 
 
 def _journal(lake: Lake) -> Journal:

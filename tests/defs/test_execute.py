@@ -42,10 +42,14 @@ def bad_airports(rows: int) -> str:
     return "\n".join([AIRPORTS_HEADER, *lines]) + "\n"
 
 
-def one_more_flight(settings: Settings) -> None:
+def one_more_flight(settings: Settings, carrier: str = "UA") -> None:
     source = next(Path(settings.landing, "flights").rglob("*.csv"))
     header, first, *_ = source.read_text().splitlines()
-    day = first.replace("2013-01-01", "2013-01-02").replace("2013,1,1,", "2013,1,2,")
+    day = (
+        first.replace("2013-01-01", "2013-01-02")
+        .replace("2013,1,1,", "2013,1,2,")
+        .replace(",UA,", f",{carrier},")
+    )
     land(settings, "flights/2013/01/flights_2013-01-02.csv", f"{header}\n{day}\n")
 
 

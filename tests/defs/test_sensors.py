@@ -9,21 +9,23 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+import yaml
 from dagster import DagsterRunStatus
 
-from lakehouse.defs import workers
+from asset_checks import references
+from lakehouse.defs import runtime, workers
 from lakehouse.defs.compose import JOB, definitions_for
 from lakehouse.defs.instance import open_instance
 from lakehouse.defs.runtime import KEY, Runtime
 from lakehouse.defs.sensors import LANE
-from lakehouse.errors import SourceError
+from lakehouse.errors import SourceError, TransientError
 from lakehouse.gold.catalog import shown_point_id
 from lakehouse.gold.restore_points import current_point
 from lakehouse.ops import failures
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
-from tests.defs.test_execute import one_more_flight
+from tests.defs.test_execute import AIRPORTS_HEADER, land, one_more_flight
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,21 @@ class Bench:
         return self.instance.create_run_for_job(
             job, tags={LANE: lane, **(tags or {})}, status=DagsterRunStatus.STARTED
         )
+
+    def carry_out(self, request: dg.RunRequest) -> bool:
+        """Do what the sensor asked for, as the daemon's launcher does; whether all of it succeeded."""
+        done = self.definitions.resolve_job_def(JOB).execute_in_process(
+            instance=self.instance,
+            asset_selection=list(request.asset_selection or ()),
+            tags={**request.tags, **workers.worker_tag()},
+            raise_on_error=False,
+        )
+        return bool(done.success)
+
+    def published_batch(self, source: str) -> int:
+        point = current_point(self.runtime.lake)
+        assert point is not None
+        return int(point.sources[source]["batch_id"])
 
 
 @pytest.fixture
@@ -153,14 +170,93 @@ def test_what_keeps_failing_waits_and_is_then_retried_apart(
     assert "silver/airlines" not in keys(main)
 
 
+@pytest.mark.slow
+def test_a_table_whose_partners_are_missing_waits_and_the_rest_is_published(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_more_flight(bench.settings, carrier="ZQ")
+    land(
+        bench.settings,
+        "airports/airports_2013-03-01.csv",
+        f"{AIRPORTS_HEADER}\nQ00,Nowhere,10,20,5,-5,A,America/New_York\n",
+    )
+    before = {source: bench.published_batch(source) for source in ("flights", "airports", "airlines")}
+
+    [both] = bench.tick().requests
+    assert not bench.carry_out(both)
+
+    failed = failures.open_failures(bench.runtime.lake)
+    assert set(failed) == {("references", "flights")}
+    assert failed["references", "flights"].is_gate
+    assert failed["references", "flights"].obstacle().hop == "silver"
+    [rest] = bench.tick().requests
+    assert not keys(rest) & {"bronze/flights", "silver/flights"}
+    assert bench.carry_out(rest)
+    assert bench.published_batch("airports") == before["airports"] + 1
+    assert bench.published_batch("flights") == before["flights"]
+    found = bench.tick()
+    assert found.requests == []
+    assert "next try: flights" in found.skipped
+
+    land(bench.settings, "airlines/airlines_2013-03-01.csv", "carrier,name\nZQ,Zed Air\n")
+    monkeypatch.setattr(failures, "MAX_WAIT", failures.timedelta(0))
+    partners, retry = bench.tick().requests
+    assert bench.carry_out(partners)
+    assert keys(retry) == {"bronze/flights", "silver/flights"}
+    assert bench.carry_out(retry)
+    assert failures.open_failures(bench.runtime.lake) == {}
+    [last] = bench.tick().requests
+    assert bench.carry_out(last)
+    assert bench.published_batch("flights") == before["flights"] + 1
+    assert "nothing new" in bench.tick().skipped
+
+
+@pytest.mark.slow
+def test_references_that_cannot_be_looked_at_are_a_failure_that_ends_with_their_declaration(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_more_flight(bench.settings)
+
+    looks = []
+
+    def silent(*_: object) -> object:
+        looks.append(1)
+        raise TransientError("the store did not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(references, "_orphans", silent)
+        patch.setattr(runtime, "FIRST_WAIT_S", 0.01)
+        [request] = bench.tick().requests
+        assert not bench.carry_out(request)
+    assert len(looks) == 1 + runtime.MAX_RETRIES
+    failed = failures.open_failures(bench.runtime.lake)
+    assert set(failed) == {("references", "flights")}
+    assert not failed["references", "flights"].is_gate
+
+    declaration = Path(bench.settings.pipelines_dir, "nyc", "flights", "defs.yaml")
+    document = yaml.safe_load(declaration.read_text())
+    del document["attributes"]["checks"]["references"]
+    declaration.write_text(yaml.safe_dump(document))
+    bench = Bench(bench.settings, bench.instance)
+    monkeypatch.setattr(failures, "MAX_WAIT", failures.timedelta(0))
+    [retry] = bench.tick().requests
+    assert bench.carry_out(retry)
+    assert failures.open_failures(bench.runtime.lake) == {}
+
+
 def test_the_step_in_which_a_process_died_is_a_failure_of_its_source(bench: Bench) -> None:
     workers.note_reaped(
-        [workers.Reaped("r1", ("bronze_flights",)), workers.Reaped("r2", ("gold",))],
+        [
+            workers.Reaped("r1", ("bronze_flights",)),
+            workers.Reaped("r2", ("gold",)),
+            workers.Reaped("r3", ("references_of_weather",)),
+        ],
         bench.runtime.lake,
         bench.settings,
     )
 
-    assert set(failures.open_failures(bench.runtime.lake)) == {("bronze", "flights"), ("gold", None)}
+    found = set(failures.open_failures(bench.runtime.lake))
+    assert found == {("bronze", "flights"), ("gold", None), ("references", "weather")}
 
 
 def test_stages_on_threads_count_and_not_the_step_that_waited(bench: Bench) -> None:
