@@ -51,13 +51,15 @@ def decide(
     outstanding = sorted({*seen.unstaged, *seen.unpublished})
     due: dict[str, bool] = {}
     postponed: dict[str, datetime] = {}
-    for (stage, source), failure in open_failures.items():
+    # What failed last in a pipeline that has been deleted since cannot be run again, and holds up nothing.
+    still = {key: found for key, found in open_failures.items() if key[1] is None or key[1] in seen.positions}
+    for (stage, source), failure in still.items():
         name = source or stage
         at = failure.retry_at_utc(first_wait_s)
         due[name] = due.get(name, True) and at <= now_utc
         if at > now_utc:
             postponed[name] = max(at, postponed.get(name, at))
-    failing = {source for _, source in open_failures if source is not None}
+    failing = {source for _, source in still if source is not None}
     healthy = tuple(source for source in outstanding if source not in failing)
     gold_may_run = all(due.get(stage, True) for stage in ("gold", "publish"))
     code_changed = (

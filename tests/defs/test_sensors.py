@@ -15,6 +15,7 @@ from dagster import DagsterRunStatus
 from asset_checks import references
 from lakehouse.defs import runtime, workers
 from lakehouse.defs.compose import JOB, definitions_for
+from lakehouse.defs.execute import run_pipelines
 from lakehouse.defs.instance import open_instance
 from lakehouse.defs.runtime import KEY, Runtime
 from lakehouse.defs.sensors import LANE
@@ -168,6 +169,16 @@ def test_what_keeps_failing_waits_and_is_then_retried_apart(
     main, retry = bench.tick().requests
     assert keys(retry) == {"bronze/airlines", "silver/airlines"}
     assert "silver/airlines" not in keys(main)
+
+
+def test_what_failed_in_a_pipeline_that_is_deleted_holds_up_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures.record(bench.runtime.lake, "bronze", "trains", SourceError("unreadable"), run_id="r")
+    monkeypatch.setattr(failures, "MAX_WAIT", failures.timedelta(0))
+
+    assert "nothing new" in bench.tick().skipped
+    assert run_pipelines(bench.settings).nothing_new
 
 
 @pytest.mark.slow
