@@ -14,7 +14,7 @@ import dagster as dg
 
 from lakehouse import names
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
-from lakehouse.defs.workers import note_worker
+from lakehouse.defs.workers import BACKFILL_STEPS, note_worker
 from lakehouse.pipelines import Pipeline
 from lakehouse.pipelines.model import PartitionBy
 from lakehouse.silver import Backfilled, Period, backfill
@@ -41,7 +41,7 @@ def backfill_assets(pipeline: Pipeline) -> list[dg.AssetsDefinition]:
         return []
 
     @dg.multi_asset(
-        name=f"backfill_{pipeline.name}",
+        name=f"{BACKFILL_STEPS}{pipeline.name}",
         specs=[
             dg.AssetSpec(
                 backfill_key(pipeline.name),

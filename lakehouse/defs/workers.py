@@ -24,6 +24,8 @@ from lakehouse.storage import Lake
 TAG = "lakehouse/worker"
 #: The step of table maintenance. Nobody waits for it, and it comes again by itself.
 MAINTENANCE_STEP = "maintain_tables"
+#: Steps of backfills. Whoever asked for one waits for it, and asks again; new arrivals of the table do not wait.
+BACKFILL_STEPS = "backfill_"
 _ALIVE = [
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
@@ -75,7 +77,11 @@ def note_reaped(ended: Sequence[Reaped], lake: Lake, settings: Settings) -> None
     Where stages ran on threads ahead of the steps, the step that Dagster knows may be another: each of those counts.
     """
     for run in ended:
-        steps = [stage_of(step) for step in run.steps if step != MAINTENANCE_STEP]
+        steps = [
+            stage_of(step)
+            for step in run.steps
+            if step != MAINTENANCE_STEP and not step.startswith(BACKFILL_STEPS)
+        ]
         for stage, source in left_at_work(settings, run.run_id) or steps:
             error = PermanentError(
                 f"the process died in this step (run {run.run_id}): killed, out of memory, or the machine stopped",

@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from lakehouse.errors import LakehouseError
-from lakehouse.ops.freshness import Hop, Obstacle
+from lakehouse.ops.freshness import HOPS, Hop, Obstacle
 from lakehouse.ops.journal import Journal
 from lakehouse.storage import Lake
 
@@ -32,6 +32,7 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 #: What can fail. ``references``: the checks of a silver table against its partners, a step after silver itself.
 Stage = Hop | Literal["references"]
+STAGES: tuple[Stage, ...] = (*HOPS, "references")
 #: Retries of what keeps failing: 1, 2, 4 … times the first wait, up to this.
 MAX_WAIT = timedelta(minutes=30)
 
@@ -75,9 +76,15 @@ def _journal(lake: Lake) -> Journal:
 
 
 def open_failures(lake: Lake) -> dict[tuple[str, str | None], Failure]:
-    """The failures that have not been cleared, by stage and source."""
+    """The failures that have not been cleared, by stage and source.
+
+    Only of stages that can succeed again and clear theirs. Once, a killed backfill was noted under its step's name: that
+    stayed, and was given as the reason of whatever was late.
+    """
     found: dict[tuple[str, str | None], Failure] = {}
     for row in _journal(lake).read().rows.sort("at_utc", maintain_order=True).iter_rows(named=True):
+        if row["stage"] not in STAGES:
+            continue
         key = (row["stage"], row["source"] or None)
         if row["event"] == "cleared":
             found.pop(key, None)

@@ -19,10 +19,10 @@ from lakehouse.defs.execute import run_pipelines
 from lakehouse.defs.instance import open_instance
 from lakehouse.defs.runtime import KEY, Runtime
 from lakehouse.defs.sensors import LANE
-from lakehouse.errors import SourceError, TransientError
+from lakehouse.errors import PermanentError, SourceError, TransientError
 from lakehouse.gold.catalog import shown_point_id
 from lakehouse.gold.restore_points import current_point
-from lakehouse.ops import failures
+from lakehouse.ops import failures, watch
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
@@ -268,6 +268,18 @@ def test_the_step_in_which_a_process_died_is_a_failure_of_its_source(bench: Benc
 
     found = set(failures.open_failures(bench.runtime.lake))
     assert found == {("bronze", "flights"), ("gold", None), ("references", "weather")}
+
+
+def test_a_backfill_that_was_killed_is_nobodys_reason_for_being_late(bench: Bench) -> None:
+    lake = bench.runtime.lake
+    workers.note_reaped([workers.Reaped("r1", ("backfill_flights",))], lake, bench.settings)
+    assert not lake.table("ops", "failures").exists()
+
+    failures.record(lake, "backfill_flights", None, PermanentError("noted by an earlier version"), run_id="r")
+    one_more_flight(bench.settings)
+    assert failures.open_failures(lake) == {}
+    late = watch.observe(lake, bench.settings, bench.runtime.pipelines).tables
+    assert {state.hop for state in late if state.oldest_arrival_utc} == {"queue"}
 
 
 def test_stages_on_threads_count_and_not_the_step_that_waited(bench: Bench) -> None:
