@@ -16,15 +16,19 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lakehouse.errors import PermanentError, TransientError
+from lakehouse.doctor import Finding
+from lakehouse.errors import LakehouseError, PermanentError, TransientError
 from lakehouse.settings import PROJECT_DIR, Settings
 
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
+#: The daemon's heart beats every half minute; a busy machine may be late with it.
+_HEARTBEAT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -203,16 +207,62 @@ def running_url(settings: Settings) -> str | None:
     return str(noted["url"])
 
 
-def daemon_state(settings: Settings) -> tuple[Literal["ok", "warn", "fail"], str]:
-    """For the doctor: does somebody look for new arrivals? Fresh heartbeats, told from the daemon's own database."""
+def daemon_state(settings: Settings) -> Finding:
+    """For the doctor: does somebody look for new arrivals? Fresh heartbeats, told from the daemon's own database.
+
+    Where no daemon was started, what waits decides: a scheduler that calls `lakehouse run` leaves nothing waiting.
+    """
     if running_url(settings) is None:
-        return "ok", "not running; new arrivals are taken by `lakehouse run` only"
+        return _without_daemon(settings)
     from lakehouse.defs.heartbeat import heartbeat_age_s
 
     age_s = heartbeat_age_s(settings)
-    if age_s is None or age_s > 120:
-        return (
+    if age_s is None or age_s > _HEARTBEAT_S:
+        return Finding(
+            "daemon",
             "warn",
-            "started, but without a heartbeat for two minutes" if age_s else "started, no heartbeat yet",
+            "started, no heartbeat yet"
+            if age_s is None
+            else f"started, but without a heartbeat for {age_s / 60:.0f} minutes",
+            f"if it stays so: stop `lakehouse up` (Ctrl-C), read {settings.state_dir}/logs, start it again",
         )
-    return "ok", f"alive, last heartbeat {age_s:.0f} s ago"
+    return Finding("daemon", "ok", f"alive, last heartbeat {age_s:.0f} s ago")
+
+
+def _without_daemon(settings: Settings) -> Finding:
+    from lakehouse.defs.heartbeat import heartbeat_age_s, newest_run_age_s
+    from lakehouse.ops import backlog
+    from lakehouse.pipelines import load_pipelines
+    from lakehouse.storage import Lake
+
+    now = datetime.now(UTC)
+    try:
+        seen = backlog.look(Lake.from_settings(settings), settings, load_pipelines(settings), now_utc=now)
+    except LakehouseError as error:
+        return Finding(
+            "daemon", "warn", f"not running; what waits for a run cannot be told: {error.message}",
+            error.hint or "lakehouse up",
+        )  # fmt: skip
+    oldest = min(seen.waiting.values(), key=lambda held: held.oldest_arrival_utc, default=None)
+    if oldest is None:
+        return Finding(
+            "daemon", "ok", "not running; new arrivals are taken by `lakehouse run` only, and nothing waits"
+        )
+    since = f"{oldest.source} waits since {oldest.oldest_arrival_utc:%Y-%m-%d %H:%M:%SZ}"
+    if now - oldest.oldest_arrival_utc < timedelta(minutes=settings.sla_warn_minutes):
+        return Finding(
+            "daemon", "ok", f"not running; new arrivals are taken by `lakehouse run` only; {since}"
+        )
+    # Late, although somebody looks: a scheduler, or a daemon that was not started by `lakehouse up`.
+    beat_s, run_s = heartbeat_age_s(settings), newest_run_age_s(settings)
+    if beat_s is not None and beat_s <= _HEARTBEAT_S:
+        return Finding("daemon", "ok", f"alive, last heartbeat {beat_s:.0f} s ago")
+    if run_s is not None and run_s < settings.sla_fail_minutes * 60:
+        return Finding(
+            "daemon", "ok",
+            f"not running; the last run was {run_s / 60:.0f} minutes ago; {since}: `lakehouse status` says why",
+        )  # fmt: skip
+    return Finding(
+        "daemon", "warn", f"not running, and nobody looks for new arrivals: {since}",
+        "lakehouse up, or `lakehouse run` from a scheduler",
+    )  # fmt: skip

@@ -36,8 +36,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSO
 
     for found in examine(settings):
         tell(found)
-    state, detail = daemon_state(settings)
-    tell(Finding("daemon", state, detail, "lakehouse up" if state == "warn" else ""))
+    tell(daemon_state(settings))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     if any(finding.state == "fail" for finding in findings):
