@@ -146,15 +146,15 @@ def _closed(incident: Incident, by_table: Mapping[str, TableFreshness]) -> Incid
 def _belongs(state: TableFreshness, incident: Incident, by_table: Mapping[str, TableFreshness]) -> bool:
     """True when a table is late for what the tables of the incident are late for now, not when it was opened.
 
-    That two tables stand at one hop says little when nothing has failed there. Once the breach has been told it is not
-    enough to join: nobody would ever hear of this table.
+    What no run has taken is late because nobody runs anything. Elsewhere, that two tables stand at one hop says little when
+    nothing has failed there: once the breach has been told it is not enough, for nobody would ever hear of this table.
     """
     late = [member for member in _states_of(incident, by_table) if member.status != "fresh"]
     if not late or state.lag_s <= 0 or state.table in incident.recovered:
         return False
     if set(state.late_sources) & set(incident.sources):
         return True
-    if incident.level == "breach" and not state.is_obstructed:
+    if incident.level == "breach" and not (state.is_obstructed or state.hop == "queue"):
         return False
     return cause_of(state) in {cause_of(member) for member in late}
 

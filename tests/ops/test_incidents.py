@@ -206,6 +206,15 @@ def test_standing_at_the_same_hop_is_not_enough_to_join_a_breach_that_was_told_o
     ]
 
 
+def test_what_arrives_behind_a_stopped_daemon_is_one_incident_however_late_it_comes() -> None:
+    later = waiting("flights") | waiting("weather", START + timedelta(hours=5))
+
+    incidents, told = play(at(61, waiting("flights")), at(346, later), at(370, later))
+
+    assert [notice.kind for notice in told] == ["breach"]
+    assert [set(incident.tables) for incident in incidents] == [set(FEEDS)]
+
+
 def test_one_failure_that_holds_up_every_table_is_one_incident_however_late_they_join() -> None:
     broken = (Obstacle("publish", None, "StorageError: disk full", START, "free disk"),)
     later = waiting("flights") | waiting("weather", START + timedelta(hours=5))
