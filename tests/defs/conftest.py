@@ -11,11 +11,25 @@ import pytest
 
 from lakehouse.defs.execute import RunOutcome, run_pipelines
 from lakehouse.demo.landing import land_before
+from lakehouse.gold.dbt_run import load_project, manifest_path
 from lakehouse.settings import PROJECT_DIR, Settings
 
 
 def settings_for(folder: Path, **changes: Any) -> Settings:
     return Settings(root=str(folder / "lake"), pipelines_dir=str(folder / "pipelines"), **changes)
+
+
+@pytest.fixture(scope="session")
+def with_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Settings], Settings]:
+    """Gives a fresh lake the parsed dbt project, so that not each of them parses the same files again."""
+    parsed = Settings(root=str(tmp_path_factory.mktemp("parsed")))
+    load_project(parsed)
+
+    def lend(settings: Settings) -> Settings:
+        shutil.copytree(manifest_path(parsed).parent, manifest_path(settings).parent)
+        return settings
+
+    return lend
 
 
 @pytest.fixture(scope="session")

@@ -159,8 +159,10 @@ def test_a_backfill_that_fails_says_why_and_does_not_hold_up_what_arrives(
         run_backfill(settings, "planes", FIRST_DAY)
 
 
-def test_the_ordinary_job_has_no_backfills_and_no_partitions(tmp_path: Path) -> None:
-    settings = Settings(root=str(tmp_path / "lake"))
+def test_the_ordinary_job_has_no_backfills_and_no_partitions(
+    tmp_path: Path, with_project: Callable[[Settings], Settings]
+) -> None:
+    settings = with_project(Settings(root=str(tmp_path / "lake")))
     definitions = definitions_for(settings, load_pipelines(settings))
     graph = definitions.resolve_asset_graph()
     node = graph.get(backfill_key("flights"))

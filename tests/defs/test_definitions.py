@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -17,8 +18,10 @@ TABLES = ("airlines", "airports", "flights", "planes", "weather")
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> dg.AssetGraph:
-    settings = Settings(root=str(tmp_path_factory.mktemp("lake")))
+def graph(
+    tmp_path_factory: pytest.TempPathFactory, with_project: Callable[[Settings], Settings]
+) -> dg.AssetGraph:
+    settings = with_project(Settings(root=str(tmp_path_factory.mktemp("lake"))))
     definitions = definitions_for(settings, load_pipelines(settings))
     return definitions.resolve_asset_graph()
 
@@ -129,8 +132,10 @@ def test_every_table_has_a_pool_so_that_two_runs_never_write_it_at_once(graph: d
             assert graph.get(dg.AssetKey([layer, table])).pools == {f"{layer}/{table}"}
 
 
-def test_one_job_takes_everything_and_both_sensors_run_by_default(tmp_path: Path) -> None:
-    settings = Settings(root=str(tmp_path), sensor_interval_s=7, sla_interval_s=9)
+def test_one_job_takes_everything_and_both_sensors_run_by_default(
+    tmp_path: Path, with_project: Callable[[Settings], Settings]
+) -> None:
+    settings = with_project(Settings(root=str(tmp_path), sensor_interval_s=7, sla_interval_s=9))
     definitions = definitions_for(settings, load_pipelines(settings))
 
     assert definitions.resolve_job_def(JOB).executor_def.name == "in_process"
@@ -148,8 +153,9 @@ def test_one_job_takes_everything_and_both_sensors_run_by_default(tmp_path: Path
     [(["check", "yaml"], "validated successfully"), (["list", "defs", "--json"], "silver/flights")],
 )
 def test_the_ecosystems_own_tool_reads_the_project(
-    arguments: list[str], expected: str, tmp_path: Path
+    arguments: list[str], expected: str, tmp_path: Path, with_project: Callable[[Settings], Settings]
 ) -> None:
+    with_project(Settings(root=str(tmp_path / "lake")))
     tool = Path(sys.executable).parent / "dg"
     done = subprocess.run(
         [str(tool), *arguments],

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, with_project: Callable[[Settings], Settings]) -> Settings:
     (tmp_path / "pipelines").mkdir()
-    return load_settings(root=str(tmp_path / "lake"), pipelines_dir=str(tmp_path / "pipelines"))
+    return with_project(load_settings(root=str(tmp_path / "lake"), pipelines_dir=str(tmp_path / "pipelines")))
 
 
 @pytest.fixture
