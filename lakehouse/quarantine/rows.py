@@ -1,4 +1,8 @@
-"""Refused rows, whole, with the rules they broke: append-only Delta tables, one beside each silver table."""
+"""Refused rows, whole, with the rules they broke: append-only Delta tables, one beside each silver table.
+
+One thing is taken out again: lines that a run refused, and died before its batch landed, of a file that is given back since
+(``planning.take_back``). They are refused again when the file lands.
+"""
 
 from __future__ import annotations
 

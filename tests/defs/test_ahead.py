@@ -45,7 +45,12 @@ def test_two_pipelines_are_at_work_at_once_and_keep_to_the_limit_together(settin
 
     ahead = Ahead("run", ["a", "b"], ["bronze"], settings, act)
     assert (ahead.take("bronze", "a"), ahead.take("bronze", "b")) == ("a", "b")
-    assert sorted(taken) == [324 << 20, 700 << 20]
+    itself = ahead.memory.take(
+        0
+    )  # a step that takes up a stage itself, after a failure, has its part beside them
+    assert max(taken) > 600 << 20
+    assert itself == min(taken)
+    assert sum(taken) + itself == 1 << 30
 
 
 def test_an_error_reaches_its_own_step_and_nothing_follows_it(settings: Settings) -> None:
