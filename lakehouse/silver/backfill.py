@@ -8,8 +8,8 @@ planned as a release, as by a replay, and one commit takes the old rows of the k
 ones in. It repeats silver's own transaction: Delta then refuses it when the stage or a replay has committed
 meanwhile, and theirs when it was first.
 
-A count of the backfills that changed rows is kept as transaction ``backfill/<table>`` in silver. Gold looks at it:
-rows of old batches have changed, which a model that only adds what is new would never notice.
+A count of the backfills that changed rows is kept as transaction ``backfill/<table>`` in silver. Gold looks at it (and at
+``replay/<table>``): rows of old batches have changed, which a model that only adds what is new would never notice.
 """
 
 from __future__ import annotations
