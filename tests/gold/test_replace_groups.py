@@ -335,7 +335,7 @@ def test_rows_of_old_batches_touch_their_groups_alone(shop: Workshop, stage: str
     snapshot = shop.lake.table("silver", "orders").snapshot()
     frame = pl.DataFrame([{**order(4, "b", 40), names.BATCH_ID: 1}], schema=snapshot.schema())
     txns = {names.app_id("silver", "orders"): 1, names.app_id(stage, "orders"): 1}
-    snapshot.commit(add=snapshot.stage(frame.lazy()), metadata={"stage": "silver"}, txns=txns)
+    shop.vouch(snapshot.commit(add=snapshot.stage(frame.lazy()), metadata={"stage": "silver"}, txns=txns))
     result = shop.build_well().model("daily")
     assert (result.strategy, result.rows_written) == ("replace_groups", 1)
     assert [row["amount"] for row in shop.rows("daily")] == [30, 70]

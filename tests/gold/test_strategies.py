@@ -36,7 +36,7 @@ def release(shop: Workshop, rows: list[dict[str, Any]]) -> None:
     snapshot = shop.lake.table("silver", "orders").snapshot()
     number = snapshot.txn(names.app_id("replay", "orders")) + 1
     frame = pl.DataFrame(rows, schema=snapshot.schema())
-    snapshot.commit(
+    version = snapshot.commit(
         add=snapshot.stage(frame.lazy()),
         metadata={"stage": "silver", "contract_hash": "c1"},
         txns={
@@ -44,6 +44,7 @@ def release(shop: Workshop, rows: list[dict[str, Any]]) -> None:
             names.app_id("replay", "orders"): number,
         },
     )
+    shop.vouch(version)
 
 
 def test_overwrite_replaces_every_row(shop: Workshop) -> None:
