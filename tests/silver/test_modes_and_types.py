@@ -17,7 +17,7 @@ from lakehouse.errors import ContractError
 from lakehouse.silver import replay
 from tests.lakes import Orders, OrdersLake
 
-HEADER = "id,amount,note,seq"
+pytestmark = pytest.mark.slow
 
 
 class Flagged(Contract):

@@ -181,6 +181,7 @@ def test_refused_rows_of_a_lost_commit_are_not_kept_twice(
     assert len(bench.refused()) == 2
 
 
+@pytest.mark.slow
 def test_a_large_batch_whose_commit_was_lost_is_taken_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,8 @@ from lakehouse.memory import SharedMemory
 from lakehouse.silver import spool
 from tests.lakes import OrdersLake
 
+pytestmark = pytest.mark.slow
+
 ROWS = 300_000
 
 
