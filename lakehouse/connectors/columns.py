@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from lakehouse import names
+from lakehouse.storage.schema import instance
 
 _INVALID = re.compile(r"[^A-Za-z0-9_]+")
 _RESERVED = {*names.LINEAGE, names.RESCUED}
@@ -53,7 +54,7 @@ def one_spelling(frames: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
 def as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """The column as text: nested values as JSON, bytes as hexadecimal digits."""
     column = pl.col(name)
-    printed = _without_bytes(column, dtype)
+    printed = without_bytes(column, dtype)
     if isinstance(dtype, pl.Struct):
         return pl.when(column.is_not_null()).then(printed.struct.json_encode())
     if isinstance(dtype, (pl.List, pl.Array)):
@@ -61,7 +62,7 @@ def as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     return printed.cast(pl.String)
 
 
-def _without_bytes(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+def without_bytes(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """``column`` with hexadecimal digits for bytes, however deep: the writer of JSON panics over them."""
     if dtype == pl.Binary:
         return column.bin.encode("hex")
@@ -70,16 +71,11 @@ def _without_bytes(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Array):
         column = column.arr.to_list()
     if isinstance(dtype, (pl.List, pl.Array)):
-        return column.list.eval(_without_bytes(pl.element(), _instance(dtype.inner)))
+        return column.list.eval(without_bytes(pl.element(), instance(dtype.inner)))
     if isinstance(dtype, pl.Struct):
         fields = [
-            _without_bytes(column.struct.field(field.name), _instance(field.dtype)).alias(field.name)
+            without_bytes(column.struct.field(field.name), instance(field.dtype)).alias(field.name)
             for field in dtype.fields
         ]
         return pl.when(column.is_not_null()).then(pl.struct(fields))
     return column
-
-
-def _instance(dtype: object) -> pl.DataType:
-    instance: pl.DataType = dtype() if isinstance(dtype, type) else dtype  # type: ignore[assignment]
-    return instance

@@ -21,6 +21,7 @@ from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.gold.versions import commit_document
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake, Snapshot, connect_duckdb, quote_identifier, quote_literal
+from lakehouse.storage.schema import instance
 
 #: DuckDB's own format of 2024, which every later version reads.
 STORAGE_VERSION = "v1.0.0"
@@ -199,10 +200,10 @@ def _plain(expression: str, dtype: pl.DataType, depth: int = 0) -> str:
         return expression
     if isinstance(dtype, pl.List):
         item = f"item{depth}"
-        return f"[{_plain(item, _instance(dtype.inner), depth + 1)} FOR {item} IN {expression}]"
+        return f"[{_plain(item, instance(dtype.inner), depth + 1)} FOR {item} IN {expression}]"
     if isinstance(dtype, pl.Struct):
         parts = [
-            f"{quoted} := {_plain(f'{expression}.{quoted}', _instance(field.dtype), depth)}"
+            f"{quoted} := {_plain(f'{expression}.{quoted}', instance(field.dtype), depth)}"
             for field in dtype.fields
             for quoted in [quote_identifier(field.name)]
         ]
@@ -212,14 +213,10 @@ def _plain(expression: str, dtype: pl.DataType, depth: int = 0) -> str:
 
 def _has_instant(dtype: pl.DataType) -> bool:
     if isinstance(dtype, pl.List):
-        return _has_instant(_instance(dtype.inner))
+        return _has_instant(instance(dtype.inner))
     if isinstance(dtype, pl.Struct):
-        return any(_has_instant(_instance(field.dtype)) for field in dtype.fields)
+        return any(_has_instant(instance(field.dtype)) for field in dtype.fields)
     return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
-
-
-def _instance(dtype: Any) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype  # type: ignore[no-any-return]
 
 
 def _naive(iso: str | None) -> datetime | None:

@@ -142,10 +142,7 @@ def _append(lake: Lake, rows: Sequence[dict[str, object]]) -> None:
     if not rows:
         return
     log = _journal(lake)
-    newest = log.read().rows["at_utc"].max()
-    now = datetime.now(UTC)
-    # The newest row holds, also where a clock was set back: what is written later is stamped later.
-    at_utc = max(now, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now
+    at_utc = log.read().later_than_all(datetime.now(UTC))
     log.append_always([dict.fromkeys(SCHEMA) | {"at_utc": at_utc} | row for row in rows])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -23,6 +24,11 @@ class Page:
 
     rows: pl.DataFrame
     snapshot: Snapshot | None
+
+    def later_than_all(self, now_utc: datetime) -> datetime:
+        """``now_utc``, or just behind the newest row: the newest one holds, also where a clock was set back."""
+        newest = self.rows["at_utc"].max()
+        return max(now_utc, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now_utc
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -57,10 +57,7 @@ def note(lake: Lake, now_utc: datetime, lost: Mapping[str, Loss]) -> None:
     log = _journal(lake)
     page = log.read()
     before = _losses(page)
-    newest = page.rows["at_utc"].max()
-    # The newest row holds, also where a clock was set back.
-    at_utc = max(now_utc, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now_utc
-    blank: dict[str, Any] = dict.fromkeys(SCHEMA) | {"at_utc": at_utc}
+    blank: dict[str, Any] = dict.fromkeys(SCHEMA) | {"at_utc": page.later_than_all(now_utc)}
     rows = [
         blank | {"source": name, "event": "lost", "since_utc": loss.since_utc, "error": loss.error}
         for name, loss in lost.items()

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lakehouse import names
-from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, PLACE_SCHEMA, SEQUENCE, encodable
+from lakehouse.connectors.columns import without_bytes
+from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, PLACE_SCHEMA, SEQUENCE
 
 _IS_NEW = "__is_new"
 _CONTENT = "__content"
@@ -256,7 +257,7 @@ def _content_text(schema: Mapping[str, pl.DataType], content: Sequence[str], pre
     parts = []
     for name in content:
         dtype = schema[f"{prefix}{name}"]
-        value = encodable(f"{prefix}{name}", dtype)
+        value = without_bytes(pl.col(f"{prefix}{name}"), dtype)
         # JSON has one null for all of NaN, infinities and nothing; as text they differ.
         parts.append((value.cast(pl.String) if dtype.is_float() else value).alias(name))
     text = pl.struct(parts).struct.json_encode()

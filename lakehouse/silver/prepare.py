@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from lakehouse import names
+from lakehouse.connectors.columns import without_bytes
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
@@ -75,27 +76,12 @@ def originals(bronze: pl.LazyFrame, refused: pl.DataFrame) -> pl.LazyFrame:
 
 
 def with_raw(bronze: pl.LazyFrame) -> pl.LazyFrame:
-    """Add ``_raw``: the source's record as a JSON object, as bronze has it."""
+    """Add ``_raw``: the source's record as a JSON object, as bronze has it; bytes as hexadecimal digits."""
     added = (*names.LINEAGE, BROKEN_RULES)
     columns = [name for name in bronze.collect_schema().names() if name not in added]
     schema = bronze.collect_schema()
-    record = pl.struct(encodable(name, schema[name]) for name in columns)
+    record = pl.struct(without_bytes(pl.col(name), schema[name]).alias(name) for name in columns)
     return bronze.with_columns(record.struct.json_encode().alias(RAW))
-
-
-def encodable(column: str, dtype: pl.DataType) -> pl.Expr:
-    """The column as Polars can write it into JSON, which has no bytes: they become base64."""
-    value = pl.col(column)
-    if isinstance(dtype, pl.Binary):
-        return value.bin.encode("base64")
-    if dtype.is_nested() and "Binary" in str(dtype):
-        return value.map_batches(_described, pl.String(), is_elementwise=True)
-    return value
-
-
-def _described(values: pl.Series) -> pl.Series:
-    """Lists and structs with bytes somewhere inside, as Python shows them: rare, and only refused or tied rows are."""
-    return pl.Series(values.name, [None if v is None else repr(v) for v in values.to_list()], pl.String)
 
 
 def with_file_order(frame: pl.LazyFrame, order: Mapping[str, int]) -> pl.LazyFrame:

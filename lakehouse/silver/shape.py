@@ -10,6 +10,7 @@ from lakehouse import names
 from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS
 from lakehouse.errors import CommitConflict, ContractError
 from lakehouse.pipelines import Pipeline
+from lakehouse.pipelines.model import DeleteWhen
 from lakehouse.silver.prepare import FILE_ORDER, LINEAGE_SCHEMA, SEQUENCE, with_file_order
 from lakehouse.storage import Snapshot
 from lakehouse.storage.schema import delta_dtype, delta_ready
@@ -92,8 +93,7 @@ def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, i
     computed: list[pl.Expr] = []
     delete = silver.delete_when
     if delete is not None:
-        marked = _is_value(delete.column, frame.collect_schema()[delete.column], delete.value)
-        computed.append(marked.alias(names.IS_DELETED))
+        computed.append(_marks_deletion(frame.collect_schema(), delete).alias(names.IS_DELETED))
     if silver.mode == "history":
         computed.append(_instant(frame, silver.sequence_by[0]).alias(SEQUENCE))
         stored = table_schema(pipeline)
@@ -109,28 +109,31 @@ def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, i
     return delta_ready(frame.select(*dict.fromkeys(kept)))
 
 
-def _is_value(column: str, dtype: pl.DataType, value: str | int | bool) -> pl.Expr:
+def _marks_deletion(schema: Mapping[str, pl.DataType], delete: DeleteWhen) -> pl.Expr:
     """True where the column has the value that YAML gave, whatever of the two is text, number or truth value."""
-    text = str(value).lower()
-    if isinstance(dtype, pl.Boolean) or isinstance(value, bool):
-        is_true = text in TRUE_TEXTS
-        if isinstance(dtype, pl.Boolean):
-            meant = pl.col(column) if is_true else ~pl.col(column)
-            return meant.fill_null(False) if is_true or text in FALSE_TEXTS else pl.lit(False)
-        if not dtype.is_numeric():
-            texts = TRUE_TEXTS if is_true else FALSE_TEXTS
-            return pl.col(column).cast(pl.String).str.to_lowercase().is_in(texts).fill_null(False)
+    column, value = pl.col(delete.column), delete.value
+    dtype, text = schema.get(delete.column), str(value).lower()
+    if dtype is None:
+        raise ContractError(
+            f"delete_when: no column {delete.column!r} has come yet; the table is left unchanged",
+            hint="correct delete_when, or let the source send the column; docs/pipelines.md",
+        )
+    if isinstance(dtype, pl.Boolean):
+        return (column == (text in TRUE_TEXTS)).fill_null(False) & (text in (*TRUE_TEXTS, *FALSE_TEXTS))
     if dtype.is_numeric():
-        return (pl.col(column) == _number(column, value)).fill_null(False)
-    return pl.col(column).cast(pl.String).eq_missing(pl.lit(str(value)))
+        return (column == _number(delete)).fill_null(False)
+    if isinstance(value, bool):
+        words = TRUE_TEXTS if value else FALSE_TEXTS
+        return column.cast(pl.String).str.to_lowercase().is_in(words).fill_null(False)
+    return column.cast(pl.String).eq_missing(pl.lit(str(value)))
 
 
-def _number(column: str, value: str | int | bool) -> int | float:
+def _number(delete: DeleteWhen) -> int | float:
     try:
-        return float(value) if isinstance(value, str) else int(value)
+        return float(delete.value) if isinstance(delete.value, str) else int(delete.value)
     except ValueError:
         raise ContractError(
-            f"delete_when: {column} holds numbers, and {value!r} is none; the table is left unchanged",
+            f"delete_when: {delete.column} holds numbers, and {delete.value!r} is none; the table is left unchanged",
             hint="write the number that marks a deletion; docs/pipelines.md",
         ) from None
 

@@ -11,9 +11,9 @@ import polars as pl
 def delta_dtype(dtype: pl.DataType) -> pl.DataType:
     """The type in which a column of ``dtype`` is stored: the same, or the next wider one that Delta has."""
     if isinstance(dtype, pl.Struct):
-        return pl.Struct({field.name: delta_dtype(_instance(field.dtype)) for field in dtype.fields})
+        return pl.Struct({field.name: delta_dtype(instance(field.dtype)) for field in dtype.fields})
     if isinstance(dtype, (pl.List, pl.Array)):
-        return pl.List(delta_dtype(_instance(dtype.inner)))
+        return pl.List(delta_dtype(instance(dtype.inner)))
     if isinstance(dtype, pl.Datetime):
         return pl.Datetime("us", dtype.time_zone and "UTC")
     if isinstance(dtype, pl.Decimal):
@@ -33,7 +33,8 @@ def delta_dtype(dtype: pl.DataType) -> pl.DataType:
     return widened.get(type(dtype), dtype)
 
 
-def _instance(dtype: Any) -> pl.DataType:
+def instance(dtype: Any) -> pl.DataType:
+    """Polars gives a type within another as a class where it has no parameters."""
     instance: pl.DataType = dtype() if isinstance(dtype, type) else dtype
     return instance
 
@@ -55,5 +56,5 @@ def delta_schema(schema: Mapping[str, pl.DataType]) -> Any:
     """The Delta schema of these columns, all nullable."""
     import deltalake
 
-    ready = {name: delta_dtype(_instance(dtype)) for name, dtype in schema.items()}
+    ready = {name: delta_dtype(instance(dtype)) for name, dtype in schema.items()}
     return deltalake.Schema.from_arrow(pl.Schema(ready))

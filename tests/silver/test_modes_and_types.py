@@ -51,6 +51,12 @@ def test_a_deletion_is_known_whatever_type_marks_it(
     assert rows["id"].to_list() == [1]
 
 
+def test_a_mark_that_no_file_has_is_a_clear_error(tmp_path: Path) -> None:
+    lake = OrdersLake(tmp_path, "upsert", delete_when={"column": "op", "value": "D"})
+    with pytest.raises(ContractError, match="no column 'op' has come yet"):
+        lake.arrive("1,5,x,1")
+
+
 def test_false_may_mark_a_deletion_too(tmp_path: Path) -> None:
     lake = OrdersLake(tmp_path, "upsert", contract=Flagged, delete_when={"column": "gone", "value": False})
     lake.arrive("1,false,0,no,1", "2,true,0,no,1", "3,,,,1", header="id,gone,code,word,seq")
@@ -167,7 +173,7 @@ def test_a_refused_row_with_bytes_is_kept_as_text(tmp_path: Path) -> None:
     result = lake.run()
     assert (result.accepted, result.quarantined) == (1, 1)
     raw = json.loads(lake.refused()[0][1])
-    assert (raw["id"], raw["body"], raw["list"]) == (-1, "/g==", "[b'\\xfd']")
+    assert (raw["id"], raw["body"], raw["list"]) == (-1, "fe", ["fd"])
     pl.DataFrame({"id": [1], "body": [b"\xfa"], "list": [[b"\xff"]]}).write_parquet(folder / "b.parquet")
     assert lake.run().accepted == 1
 
