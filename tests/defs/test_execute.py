@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,40 +16,15 @@ from lakehouse.defs import runtime, steps
 from lakehouse.defs.execute import Progress, RunOutcome, parse_selection, run_pipelines
 from lakehouse.defs.instance import ensure_home, open_instance
 from lakehouse.errors import CommitConflict, DeclarationError
-from lakehouse.events import recent
 from lakehouse.gold.restore_points import current_point
-from lakehouse.ops import backlog, failures, watch
+from lakehouse.ops import failures, watch
 from lakehouse.ops.profile import Profile
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import PROJECT_DIR, Settings
 from lakehouse.storage import Lake
+from tests.defs.arrivals import bad_airports, land, one_more_flight
 
 pytestmark = pytest.mark.slow
-
-AIRPORTS_HEADER = "faa,name,lat,lon,alt,tz,dst,tzone"
-
-
-def land(settings: Settings, path: str, text: str) -> None:
-    target = Path(settings.landing, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
-
-
-def bad_airports(rows: int) -> str:
-    """A snapshot in which every airport lies at an impossible longitude."""
-    lines = [f'Q{i:02d},"Nowhere {i}",10,999,5,-5,A,America/New_York' for i in range(rows)]
-    return "\n".join([AIRPORTS_HEADER, *lines]) + "\n"
-
-
-def one_more_flight(settings: Settings, carrier: str = "UA") -> None:
-    source = next(Path(settings.landing, "flights").rglob("*.csv"))
-    header, first, *_ = source.read_text().splitlines()
-    day = (
-        first.replace("2013-01-01", "2013-01-02")
-        .replace("2013,1,1,", "2013,1,2,")
-        .replace(",UA,", f",{carrier},")
-    )
-    land(settings, "flights/2013/01/flights_2013-01-02.csv", f"{header}\n{day}\n")
 
 
 def test_the_first_run_takes_every_source_to_the_catalog(first_run: tuple[Path, RunOutcome]) -> None:
@@ -248,101 +222,6 @@ def test_a_transient_error_is_tried_again_and_a_permanent_one_is_not(
     calls["bronze"] = 0
     assert not run_pipelines(settings, ["airlines"]).success
     assert calls["bronze"] == 1
-
-
-def test_losing_dagsters_home_loses_nothing(first_day: Callable[..., Settings]) -> None:
-    import shutil
-
-    settings = first_day()
-    shutil.rmtree(settings.dagster_home)
-
-    assert run_pipelines(settings).nothing_new
-    one_more_flight(settings)
-    outcome = run_pipelines(settings)
-    seen = backlog.look(Lake.from_settings(settings), settings, load_pipelines(settings))
-
-    assert outcome.success, outcome.failures
-    assert seen.is_empty
-
-
-def test_a_run_that_is_killed_neither_blocks_the_next_nor_loses_rows(
-    first_day: Callable[..., Settings],
-) -> None:
-    settings = first_day()
-    one_more_flight(settings)
-    program = (
-        "from lakehouse.defs.execute import run_pipelines\n"
-        "from lakehouse.settings import load_settings\n"
-        "run_pipelines(load_settings(), progress=lambda item: print(item.kind, item.name, flush=True))\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=PROJECT_DIR,
-        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.strip() == "start silver/flights":
-                child.kill()
-                break
-
-    outcome = run_pipelines(settings)
-
-    assert outcome.success, outcome.failures
-    lake = Lake.from_settings(settings)
-    assert (
-        lake.table("silver", "flights").snapshot().num_rows()
-        == lake.table("bronze", "flights").snapshot().num_rows()
-    )
-    assert failures.open_failures(lake) == {}
-    with open_instance(settings) as instance:
-        assert {run.status.value for run in instance.get_runs()} == {"SUCCESS", "FAILURE"}
-
-
-def test_files_that_are_renamed_sent_again_or_rewritten_between_a_kill_and_the_next_run_land(
-    first_day: Callable[..., Settings],
-) -> None:
-    settings = first_day()
-    lake = Lake.from_settings(settings)
-    folders = {name: Path(settings.landing, name) for name in ("airlines", "airports", "planes")}
-    for name, folder in folders.items():
-        header, first, *_ = next(folder.rglob("*.csv")).read_text().splitlines()
-        key, _, rest = first.partition(",")
-        land(settings, f"{name}/{name}_2013-02-01.csv", f"{header}\n{key[:-1]}_,{rest}\n")
-    program = (
-        "import os, sys\n"
-        "import lakehouse.bronze\n"
-        "from lakehouse.defs.execute import run_pipelines\n"
-        "from lakehouse.settings import load_settings\n"
-        "stage = sys.modules['lakehouse.bronze.ingest']\n"
-        "stage.read_and_write = lambda *_: os.kill(os.getpid(), 9)\n"
-        "run_pipelines(load_settings())\n"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PROJECT_DIR,
-        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert killed.returncode == -9, killed.stderr
-    before = {name: lake.table("bronze", name).snapshot().num_rows() for name in folders}
-    airlines, airports, planes = (folder / f"{name}_2013-02-01.csv" for name, folder in folders.items())
-    airlines.rename(airlines.with_name("airlines_2013-02-02.csv"))
-    os.utime(airports, (1_900_000_000, 1_900_000_000))
-    planes.write_text(planes.read_text() + planes.read_text().splitlines()[1].replace("_,", "-,") + "\n")
-
-    outcome = run_pipelines(settings)
-
-    assert outcome.success, outcome.failures
-    grown = {name: lake.table("bronze", name).snapshot().num_rows() - before[name] for name in folders}
-    assert grown == {"airlines": 1, "airports": 1, "planes": 2}
-    assert {event.kind for event in recent(lake)} <= {"returned", "schema"}
-    assert run_pipelines(settings).nothing_new
 
 
 def test_a_home_of_ones_own_is_left_alone(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from lakehouse.ops import failures, watch
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
-from tests.defs.test_execute import AIRPORTS_HEADER, land, one_more_flight
+from tests.defs.arrivals import AIRPORTS_HEADER, land, one_more_flight
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from lakehouse.results import StageResult
 from lakehouse.settings import load_settings
 from lakehouse.storage import Lake
 
+#: A file in which nothing is wrong.
+GOOD = "id,name\n1,ann\n2,bob\n"
+
 
 class Inbox:
     """Bronze alone: what lands, what is refused, what is told."""
