@@ -1,10 +1,12 @@
-"""Files that arrive in a lake of the demo's pipelines."""
+"""Files that arrive in a lake of the demo's pipelines, and a process of its own that works on it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-from lakehouse.settings import Settings
+from lakehouse.settings import PROJECT_DIR, Settings
 
 AIRPORTS_HEADER = "faa,name,lat,lon,alt,tz,dst,tzone"
 
@@ -30,3 +32,16 @@ def one_more_flight(settings: Settings, carrier: str = "UA") -> None:
         .replace(",UA,", f",{carrier},")
     )
     land(settings, "flights/2013/01/flights_2013-01-02.csv", f"{header}\n{day}\n")
+
+
+def in_a_process(settings: Settings, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program that finds its lake by the environment, as a scheduler would start it."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT_DIR,
+        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

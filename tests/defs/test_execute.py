@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from lakehouse.gold.restore_points import current_point
 from lakehouse.ops import failures, watch
 from lakehouse.ops.profile import Profile
 from lakehouse.pipelines import load_pipelines
-from lakehouse.settings import PROJECT_DIR, Settings
+from lakehouse.settings import Settings
 from lakehouse.storage import Lake
-from tests.defs.arrivals import bad_airports, land, one_more_flight
+from tests.defs.arrivals import bad_airports, in_a_process, land, one_more_flight
 
 pytestmark = pytest.mark.slow
 
@@ -53,15 +51,7 @@ def test_a_second_run_finds_nothing_new_without_loading_dagster(first_day: Calla
     )
     before = sorted(path for path in Path(settings.root).rglob("*.json"))
 
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PROJECT_DIR,
-        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = in_a_process(settings, program)
 
     assert done.stdout.strip() == "True False", done.stderr
     assert sorted(path for path in Path(settings.root).rglob("*.json")) == before

@@ -17,7 +17,7 @@ from lakehouse.ops import backlog, failures
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import PROJECT_DIR, Settings
 from lakehouse.storage import Lake
-from tests.defs.arrivals import land, one_more_flight
+from tests.defs.arrivals import in_a_process, land, one_more_flight
 
 pytestmark = pytest.mark.slow
 
@@ -92,15 +92,7 @@ def test_files_that_are_renamed_sent_again_or_rewritten_between_a_kill_and_the_n
         "stage.read_and_write = lambda *_: os.kill(os.getpid(), 9)\n"
         "run_pipelines(load_settings())\n"
     )
-    killed = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PROJECT_DIR,
-        env={"LAKEHOUSE_ROOT": settings.root, "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    killed = in_a_process(settings, program)
     assert killed.returncode == -9, killed.stderr
     before = {name: lake.table("bronze", name).snapshot().num_rows() for name in folders}
     airlines, airports, planes = (folder / f"{name}_2013-02-01.csv" for name, folder in folders.items())
