@@ -62,7 +62,7 @@ class Profile:
                     table,
                     time.perf_counter() - wall,
                     time.process_time() - cpu,
-                    peak_rss_bytes=_peak(),
+                    peak_rss_bytes=peak_rss_bytes(),
                 )
             )
 
@@ -131,7 +131,10 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
+def peak_rss_bytes() -> int:
+    """Most memory that this process has held. Not what the C library says where the system says better: that counts the
+    process that started this one, too (Linux).
+    """
     with contextlib.suppress(OSError):
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
         if found:

@@ -22,7 +22,8 @@ LIMIT = "2GiB"
 
 #: One stage in a process of its own; prints the process's peak resident memory in bytes.
 _STAGE = """
-import resource, sys
+import sys
+from lakehouse.ops.profile import peak_rss_bytes
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import load_settings
 from lakehouse.storage import Lake
@@ -32,7 +33,7 @@ settings = load_settings()
 lake = Lake.from_settings(settings)
 for name in sys.argv[2:]:
     {"bronze": ingest, "silver": refine}[sys.argv[1]](lake, settings, load_pipelines(settings)[name])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_rss_bytes())
 """
 
 

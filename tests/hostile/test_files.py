@@ -252,11 +252,12 @@ LONG_LINES = {
 }
 
 INGEST = """
-import resource, sys
+import sys
 from pathlib import Path
+from lakehouse.ops.profile import peak_rss_bytes
 from tests.hostile.bench import GOOD, Inbox
 result = Inbox(Path(sys.argv[1]), sys.argv[2]).ingest()
-print(result.accepted, result.quarantined, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(result.accepted, result.quarantined, peak_rss_bytes() >> 20)
 """
 
 
