@@ -243,6 +243,11 @@ def _without_daemon(settings: Settings) -> Finding:
             "daemon", "warn", f"not running; what waits for a run cannot be told: {error.message}",
             error.hint or "lakehouse up",
         )  # fmt: skip
+    if unseen := sorted(name for name, item in seen.news.items() if item.error):
+        return Finding(
+            "daemon", "warn", f"not running; {', '.join(unseen)} cannot be listed, so nobody knows what waits",
+            "lakehouse status says why",
+        )  # fmt: skip
     oldest = min(seen.waiting.values(), key=lambda held: held.oldest_arrival_utc, default=None)
     if oldest is None:
         return Finding(

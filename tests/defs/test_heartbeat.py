@@ -52,6 +52,17 @@ def test_late_arrivals_that_nobody_looks_for_are_said_with_what_to_do(tmp_path: 
     assert "lakehouse up" in found.next_step
 
 
+def test_a_source_that_cannot_be_listed_is_not_said_to_have_nothing_waiting(tmp_path: Path) -> None:
+    settings = Settings(root=str(tmp_path / "lake"))
+    Path(settings.landing).mkdir(parents=True)
+    Path(settings.landing, "airlines").symlink_to("airlines")  # a circle, which nothing can look into
+
+    found = daemon_state(settings)
+
+    assert (found.state, found.next_step) == ("warn", "lakehouse status says why")
+    assert "airlines cannot be listed" in found.detail
+
+
 def test_where_runs_come_from_a_scheduler_a_late_source_is_not_the_daemons_fault(tmp_path: Path) -> None:
     settings = lake_with(tmp_path, LATE_S)
     run_that_ended(settings)
