@@ -20,6 +20,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 _FOREIGN = ("LAKEHOUSE_", "DAGSTER_", "DBT_", "AWS_")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, whole lakes with their servers and crashes: at the end it would leave cores idle."""
+    items.sort(key=lambda item: not {"e2e", "faults"} & set(item.path.parts))
+
+
 @pytest.fixture(autouse=True)
 def _isolated_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The machine's own variables are gone; a root that a test forgets to set is below its tmp_path."""

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import deltalake
+import polars as pl
 import pytest
 
 from lakehouse.demo import source
@@ -57,16 +58,14 @@ def _peak_bytes(root: Path, stage: str, *pipelines: str) -> int:
 
 def _land_ten_times(landing: Path) -> None:
     """The published flights ten times over, each time under other carrier codes, so that every key is new."""
-    header, lines = source.split_lines(source.read_table("flights"))
-    rows = [line.split(b",") for line in lines]
-    codes = ("".join(pair).encode() for pair in itertools.product(string.ascii_uppercase, string.digits))
-    carriers = sorted({row[9] for row in rows})
+    flights = pl.read_csv(source.read_table("flights"), infer_schema=False)
+    codes = ("".join(pair) for pair in itertools.product(string.ascii_uppercase, string.digits))
+    carriers = flights["carrier"].unique().sort().to_list()
     for number in range(TIMES):
-        renamed = {carrier: next(codes) for carrier in carriers}
-        content = b"".join(b",".join([*row[:9], renamed[row[9]], *row[10:]]) for row in rows)
         file = landing / "flights" / f"flights_{number}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(header + content)
+        renamed = dict(zip(carriers, codes, strict=False))
+        flights.with_columns(pl.col("carrier").replace_strict(renamed)).write_csv(file)
 
 
 def test_ten_times_the_flights_stay_under_the_memory_limit(tmp_path: Path) -> None:
