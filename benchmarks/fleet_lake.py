@@ -107,7 +107,7 @@ def _by_minute(table: str, instant: str, group: str, amount: str) -> str:
 select {{{{ {minute} }}}} as minute, {group} as slice, count(*) as rows_of_minute, round(sum({amount}), 2)::double as amount_eur
 from {{{{ source('silver', '{table}') }}}}
 {{% if is_incremental() %}}
-where {{{{ may_be_touched('{instant}') }}}} and {{{{ is_touched([{minute}]) }}}}
+where {{{{ may_be_touched('{instant}', 'minute') }}}} and {{{{ is_touched([{minute}]) }}}}
 {{% endif %}}
 group by all
 """

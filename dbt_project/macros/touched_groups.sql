@@ -5,19 +5,32 @@
   touched_groups()   the relation of those groups: one row each, the columns of group_key
   is_touched([...])  a condition: the row's group is one of them. Expressions for group_key's columns, in its order; they
                      are the columns themselves when left out. Literal bounds let DuckDB pass over files and row groups.
-  may_be_touched(c)  a condition that every row of a touched group satisfies, and most others do not: column `c`, from which
+  may_be_touched(c, utc_part=none)
+                     a condition that every row of a touched group satisfies, and most others do not: column `c`, from which
                      group_key's first column is cut (`date_trunc('hour', at_utc) as hour`), is not before the least of them.
                      DuckDB passes over files by the bounds of plain columns alone, so `is_touched` by itself reads all.
                      The bound leaves room for clocks: the local day or hour of an instant may be later than the instant
                      reads in UTC, by less than a day (zones are up to 14 hours ahead, 16 in history). An instant cut by a
                      local clock and turned back is later only in hours that the clock goes through twice, up to three.
+                     `utc_part`: the group's first column is `utc_trunc(utc_part, c)`, and so says touched_by. Then the bounds are exact, on
+                     both sides: nothing but the files of the touched parts is opened.
 #}
 {% macro touched_groups() %}
   {{- return('lakehouse_build."touched ' ~ this.identifier ~ '"') -}}
 {% endmacro %}
 
-{% macro may_be_touched(column) %}
+{% macro may_be_touched(column, utc_part=none) %}
   {%- if not execute -%}{{ return('true') }}{%- endif -%}
+  {%- if utc_part -%}
+    {%- set cut = utc_trunc(utc_part, column) | trim -%}
+    {%- set told = [] -%}
+    {%- for groups in model.config.touched_by.values() if groups is not string and groups[0] | trim == cut -%}{%- do told.append(cut) -%}{%- endfor -%}
+    {%- if not told -%}
+      {{ exceptions.raise_compiler_error(
+        "may_be_touched('" ~ column ~ "', '" ~ utc_part ~ "'): touched_by has no table whose first expression is utc_trunc('" ~ utc_part ~ "', '" ~ column ~ "')"
+      ) }}
+    {%- endif -%}
+  {%- endif -%}
   {%- set key = model.config.group_key -%}
   {%- set first = '"' ~ (key if key is string else key[0]) ~ '"' -%}
   {%- set least = 'min(' ~ first ~ ')' -%}
@@ -26,6 +39,16 @@
   ).rows[0] -%}
   {%- if found[0] not in ('DATE', 'TIMESTAMP', 'TIMESTAMP WITH TIME ZONE') -%}
     {{ exceptions.raise_compiler_error('may_be_touched(): the first column of group_key is ' ~ found[0] ~ ', not a date or an instant') }}
+  {%- endif -%}
+  {%- if utc_part -%}
+    {%- set bounds = run_query(
+      'select isfinite(' ~ least ~ ') and isfinite(max(' ~ first ~ ')), ' ~ least ~ '::varchar, '
+      ~ '(max(' ~ first ~ ') + interval 1 ' ~ utc_part ~ ')::varchar from ' ~ touched_groups()
+    ).rows[0] -%}
+    {%- if found[1] or not bounds[0] -%}{{ return('true') }}{%- endif -%}
+    {{ return(
+      '(' ~ column ~ " >= '" ~ bounds[1] ~ "'::TIMESTAMP WITH TIME ZONE and " ~ column ~ " < '" ~ bounds[2] ~ "'::TIMESTAMP WITH TIME ZONE)"
+    ) }}
   {%- endif -%}
   {%- set bounds = run_query(
     'select isfinite(' ~ least ~ '), (' ~ least ~ ' - interval 1 day)::' ~ found[0] ~ '::varchar, '

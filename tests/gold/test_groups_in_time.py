@@ -53,6 +53,41 @@ def test_groups_cut_from_an_instant_are_read_from_the_first_touched_one_on(
     assert [count for minute, count in sorted(counts.items(), key=str) if minute] == [3, 2, 1, 2]
 
 
+@pytest.mark.parametrize("part", ["minute", "day", "week", "quarter"])
+def test_groups_that_utc_trunc_cuts_are_bounded_on_both_sides(shop: Workshop, part: str) -> None:
+    cut = f"utc_trunc('{part}', 'placed_at_utc')"
+    bounded = BY_MINUTE.replace(
+        "may_be_touched('placed_at_utc')", f"may_be_touched('placed_at_utc', '{part}')"
+    )
+    shop.mart("by_part", bounded.replace("MINUTE", cut))
+    shop.mart(
+        "whole",
+        f"select {{{{ {cut} }}}} as minute, count(*) as orders from {{{{ ref('stg_orders') }}}} group by all",
+    )
+    start = datetime(2024, 10, 1, tzinfo=UTC)
+    # A Tuesday: the first instant of a part and the one before it, and one far off on each side.
+    last = start - timedelta(microseconds=1)
+    instants = [start, last, start + timedelta(days=800), start - timedelta(days=800)]
+    shop.land([order(10 + number, "a", 1, at) for number, at in enumerate(instants)])
+    shop.build_well()
+    shop.land([order(20, "a", 1, start), order(21, "a", 1, last)])
+    result = shop.build_well().model("by_part")
+    assert (result.strategy, result.rows_written) == ("replace_groups", 1 if part == "week" else 2)
+    assert "placed_at_utc < '" in result.sql
+    assert shop.rows("by_part") == shop.rows("whole")
+    shop.land([{**order(22, "a", 1), "placed_at_utc": None}, order(23, "a", 1, start)])
+    assert shop.build_well().model("by_part").strategy == "replace_groups"
+    assert shop.rows("by_part") == shop.rows("whole")
+
+
+def test_exact_bounds_of_groups_that_are_cut_otherwise_are_refused(shop: Workshop) -> None:
+    sql = BY_MINUTE.replace("may_be_touched('placed_at_utc')", "may_be_touched('placed_at_utc', 'minute')")
+    shop.mart("by_hour", sql.replace("MINUTE", "utc_trunc('hour', 'placed_at_utc')"))
+    shop.build_well()
+    shop.land([order(4, "a", 1)])
+    assert "whose first expression is utc_trunc('minute', 'placed_at_utc')" in shop.build().failures[0]
+
+
 #: A build of its own process: what DuckDB takes for the machine's zone it asks once.
 BUILD_ELSEWHERE = """
 import sys
