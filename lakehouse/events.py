@@ -51,6 +51,8 @@ def of_batch(
         )
         for path, what in lost.items()
     ]
+    if rejects.is_empty():
+        return found
     whole = rejects.filter(pl.col("_source_position").str.starts_with("file of "))
     for path, position, rules in whole.select(
         "_source_file", "_source_position", "_broken_rules"
