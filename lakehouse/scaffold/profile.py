@@ -35,6 +35,8 @@ _FIRST_LOOK_ROWS = 2_000
 _INTEGER = r"^-?(0|[1-9]\d{0,17})$"
 # Whole numbers beyond 18 digits are identifiers: as floats they would lose their last digits.
 _FLOAT = r"^-?((0|[1-9]\d{0,17})|(0|[1-9]\d*)?\.\d+)([eE][+-]?\d+)?$"
+# Part numbers look like this (12E4). Programs that write numbers so give the exponent a sign or the others a point.
+_MAYBE_CODE = r"^\d+[eE]\d+$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?$"
 TIMESTAMP = pl.Datetime("us", "UTC")
@@ -85,7 +87,8 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
             else f"types were worked out from the first {seen}; rows that do not fit will be quarantined, not lost"
         )
     if not key:
-        candidates = [column.source_name for column in columns if not column.nulls]
+        # Floats are measurements: that none repeats says nothing.
+        candidates = [c.source_name for c in columns if not c.nulls and not c.dtype.is_float()]
         found = propose_key(sniffed, content, candidates)
         key = tuple(column.name for column in columns if column.source_name == found)
         notes.append(
@@ -115,6 +118,8 @@ def _text_column(values: pl.Series, name: str, *, numbers: bool) -> Column:
         return Column(name, pl.String(), values.len() - filled.len(), values.name, note="no value seen yet")
     kinds = _KINDS if numbers else _TIME_KINDS
     dtype = next((dtype for dtype, pattern in kinds if _fits(real, pattern)), None)
+    if dtype == pl.Float64() and _may_be_codes(real):
+        dtype = None
     if dtype is None:
         seen = describe_values(filled, pl.String(), name)
         note = _text_note(real)
@@ -149,10 +154,17 @@ def _fits(values: pl.Series, pattern: str) -> bool:
     )
 
 
+def _may_be_codes(values: pl.Series) -> bool:
+    """Some value is digits, an E and digits, and no value has a decimal point."""
+    return bool(values.str.contains(_MAYBE_CODE).any() and not values.str.contains(".", literal=True).any())
+
+
 def _text_note(values: pl.Series) -> str | None:
     head = values.head(_FIRST_LOOK_ROWS)
     if _share(head, r"^[+-]?0\d+$") > 0 and _share(head, r"^[+-]?\d+$") == 1:
         return _CODES
+    if _share(values, _FLOAT) == 1 and _may_be_codes(values):
+        return "digits with an E among them, as in 12E4: could be codes, kept as text"
     for kind, pattern in (("numbers", _FLOAT), ("dates", _DATE), ("times", _TIMESTAMP)):
         if _MOST <= (share := _share(values, pattern)) < 1:
             return f"{share:.1%} of the values are {kind}, the others are not: kept as text"

@@ -27,6 +27,8 @@ def types(result: Profile) -> dict[str, pl.DataType]:
     [
         (["1", "-2", "0"], pl.Int64()),
         (["1", "2.5", "1e3"], pl.Float64()),
+        (["0", "1e-05"], pl.Float64()),
+        (["12E4", "55E2", "123"], pl.String()),
         (["007", "010"], pl.String()),
         (["+4912345", "+4998765"], pl.String()),
         (["12345678901234567890"], pl.String()),
@@ -65,6 +67,12 @@ def test_a_key_is_proposed_where_the_name_and_the_values_say_so(tmp_path: Path) 
     file = tmp_path / "data.csv"
     file.write_text("amount,order_id\n" + "".join(f"{i * 2},{i}\n" for i in range(50)))
     assert look_at(file).key == ("order_id",)
+
+
+def test_a_float_is_no_key_however_it_is_called(tmp_path: Path) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text("part_no,word\n1.5,a\n2.5,a\n")
+    assert look_at(file).key == ()
 
 
 @pytest.mark.parametrize("rows", ["1,a\n1,b\n", "1,a\n,b\n"])
