@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lakehouse.connectors.columns import clean_names
 from lakehouse.scaffold.content import load
 from lakehouse.scaffold.profile import TIMESTAMP, Profile, profile
 from lakehouse.scaffold.sniff import sniff
@@ -88,6 +89,17 @@ def test_combinations_are_never_guessed_as_a_key(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("day,shop\n1,a\n1,b\n2,a\n2,b\n")
     assert look_at(file).key == ()
+
+
+def test_columns_are_called_as_bronze_will_call_them(tmp_path: Path) -> None:
+    header, *rows = [
+        ["", "name", "name", "name ", "2020"],
+        ["0", "a", "b", "c", "1.5"],
+        ["1", "a", "b", "c", "2.5"],
+    ]
+    file = tmp_path / "data.csv"
+    file.write_text("".join(",".join(row) + "\n" for row in [header, *rows]))
+    assert list(types(look_at(file))) == clean_names(header)
 
 
 def test_nested_json_becomes_structs_and_lists(tmp_path: Path) -> None:
