@@ -9,6 +9,7 @@ from pathlib import Path
 from lakehouse import validation
 from lakehouse.errors import DeclarationError
 from lakehouse.scaffold.content import load
+from lakehouse.scaffold.loading import check_loads
 from lakehouse.scaffold.profile import profile
 from lakehouse.scaffold.render import Plan, render_contract, render_yaml
 from lakehouse.scaffold.sniff import Sniffed, sniff
@@ -42,7 +43,7 @@ def plan_pipeline(
 
     Raises:
         SourceError: the file cannot be read.
-        DeclarationError: a name, key or mode that cannot be.
+        DeclarationError: a name, key or mode that cannot be, or a pipeline that would not load.
     """
     if mode is not None and mode not in _MODES:
         raise DeclarationError(
@@ -87,9 +88,11 @@ def plan_pipeline(
 
 
 def _files(settings: Settings, plan: Plan) -> dict[Path, str]:
+    declaration, contract = render_yaml(plan), render_contract(plan)
+    check_loads(plan, declaration, contract)
     return {
-        Path(settings.pipelines_dir, plan.system, plan.name, "defs.yaml"): render_yaml(plan),
-        PROJECT_DIR / "lakehouse" / "contracts" / f"{plan.name}.py": render_contract(plan),
+        Path(settings.pipelines_dir, plan.system, plan.name, "defs.yaml"): declaration,
+        PROJECT_DIR / "lakehouse" / "contracts" / f"{plan.name}.py": contract,
     }
 
 

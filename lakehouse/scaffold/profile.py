@@ -58,7 +58,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Profile:
-    """The whole proposal. ``key`` is empty when no columns identify a row."""
+    """The whole proposal. ``key`` is empty when no columns identify a row.
+
+    ``left_out`` are columns that bronze keeps and no contract may have.
+    """
 
     columns: tuple[Column, ...]
     rows_seen: int
@@ -67,18 +70,25 @@ class Profile:
     key: tuple[str, ...]
     null_markers: tuple[str, ...] | dict[str, tuple[str, ...]]
     assumptions: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
 
 
 def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) -> Profile:
     """Type every column and find a key, unless ``key`` names one."""
     frame = content.frame
+    named = list(zip(frame.columns, clean_names(frame.columns), strict=True))
+    left_out = tuple(final for _, final in named if final.startswith("__"))
     columns = tuple(
-        _column(frame[name], final, sniffed.format)
-        for name, final in zip(frame.columns, clean_names(frame.columns), strict=True)
+        _column(frame[name], final, sniffed.format) for name, final in named if final not in left_out
     )
     markers = tuple(dict.fromkeys(marker for column in columns for marker in column.markers))
     texts = _text_columns_with(frame, columns, markers)
     notes = _marker_notes(columns, markers, texts)
+    if left_out:
+        notes.append(
+            f"left out of the contract: {', '.join(left_out)} (names with two underscores in front belong to the "
+            "lakehouse); bronze keeps them, and a transform can give them another name"
+        )
     if not content.complete:
         seen = f"{frame.height:,} rows" + (f" of {content.rows:,}" if content.rows else "")
         notes.append(
@@ -98,7 +108,9 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
         )
     # Where a text column has the same text, it may well be a value there (the name Na, the code of Namibia).
     declared = {column.name: column.markers for column in columns if column.markers} if texts else markers
-    return Profile(columns, frame.height, content.rows, content.complete, key, declared, tuple(notes))
+    return Profile(
+        columns, frame.height, content.rows, content.complete, key, declared, tuple(notes), left_out
+    )
 
 
 def _column(values: pl.Series, name: str, file_format: Format) -> Column:
