@@ -166,6 +166,15 @@ def first_record(text: str, dialect: Dialect) -> list[str]:
     return next(iter(_rows(text[:SAMPLE_BYTES], dialect.delimiter, dialect.quote, limit=1)), [])
 
 
+def first_names(path: Path, dialect: Dialect) -> list[str]:
+    """The first line of a CSV file as ``dialect`` reads it; nothing when the file is empty or unreadable."""
+    try:
+        head = read_head(path, _compression(path), 1 << 16)
+    except (SourceError, OSError, ValueError):
+        return []
+    return first_record(head.decode(dialect.encoding, errors="replace").removeprefix("\ufeff"), dialect)
+
+
 def _rows(text: str, delimiter: str, quote: str, limit: int = 200) -> list[list[str]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
     rows: list[list[str]] = []

@@ -61,7 +61,7 @@ def test_the_written_yaml_is_a_valid_declaration(settings: Settings, messy: Path
     assert spec.name == "web_orders"
     assert spec.source.csv.delimiter == ";"
     assert spec.source.markers_by_column == {"*": ("NA",)}
-    assert spec.source.path == f"{messy.parent}/web orders*.csv"
+    assert spec.source.path == f"{messy.parent}/web orders_[0-9]*.csv"
     assert spec.silver.mode == "upsert"
 
 
@@ -200,13 +200,14 @@ def test_a_file_below_the_landing_folder_gets_a_relative_path(settings: Settings
     file = Path(settings.landing, "shop", "orders_1.csv")
     file.parent.mkdir(parents=True)
     file.write_text("id\n1\n")
-    assert plan_pipeline(settings, file).plan.path == "shop/orders*.csv"
+    assert plan_pipeline(settings, file).plan.path == "shop/orders_[0-9]*.csv"
 
 
 def test_every_guess_is_said(settings: Settings, messy: Path) -> None:
     notes = " | ".join(plan_pipeline(settings, messy).assumptions)
     for word in (
         "name: web_orders",
+        "path: web orders_[0-9]*.csv (2024-01-01 changes from file to file)",
         "source system: files",
         "'NA' means no value",
         "key: Order_ID",
