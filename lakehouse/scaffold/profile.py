@@ -97,8 +97,12 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
             else f"types were worked out from the first {seen}; rows that do not fit will be quarantined, not lost"
         )
     if not key:
-        # Floats are measurements: that none repeats says nothing.
-        candidates = [c.source_name for c in columns if not c.nulls and not c.dtype.is_float()]
+        # Floats are measurements, and a column without a name holds the row numbers that pandas and R write, which begin
+        # anew in every file: that none repeats says nothing.
+        unnamed = _unnamed(sniffed, named)
+        candidates = [
+            c.source_name for c in columns if not c.nulls and not c.dtype.is_float() and c.name not in unnamed
+        ]
         found = propose_key(sniffed, content, candidates)
         key = tuple(column.name for column in columns if column.source_name == found)
         notes.append(
@@ -111,6 +115,13 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
     return Profile(
         columns, frame.height, content.rows, content.complete, key, declared, tuple(notes), left_out
     )
+
+
+def _unnamed(sniffed: Sniffed, named: list[tuple[str, str]]) -> set[str]:
+    """Columns that a header has no name for: they are called by their place."""
+    if sniffed.dialect is None or not sniffed.dialect.header:
+        return set()
+    return {final for place, (_, final) in enumerate(named, start=1) if final == f"column_{place}"}
 
 
 def _column(values: pl.Series, name: str, file_format: Format) -> Column:

@@ -76,6 +76,13 @@ def test_a_float_is_no_key_however_it_is_called(tmp_path: Path) -> None:
     assert look_at(file).key == ()
 
 
+@pytest.mark.parametrize("header", [",word", ",word,word"])
+def test_row_numbers_without_a_name_are_no_key(tmp_path: Path, header: str) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text(f"{header}\n0,a,x\n1,a,x\n")
+    assert look_at(file).key == ()
+
+
 @pytest.mark.parametrize("rows", ["1,a\n1,b\n", "1,a\n,b\n"])
 def test_a_repeated_or_missing_value_is_no_key(tmp_path: Path, rows: str) -> None:
     file = tmp_path / "data.csv"
