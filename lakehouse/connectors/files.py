@@ -58,7 +58,7 @@ class FileConnector:
         found = []
         try:
             for info in self._objects.list():
-                if not self._matches.fullmatch(info.path) or _UNFINISHED.search(info.path):
+                if not self._matches.fullmatch(info.path) or is_unfinished(info.path):
                     continue
                 if self._settle and info.modified_at_utc > limit:
                     continue
@@ -148,12 +148,22 @@ def legible(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def is_unfinished(path: str) -> bool:
+    """True for a name that is passed over: hidden, or one that writers use while a file is not finished."""
+    return _UNFINISHED.search(path) is not None
+
+
 def split_glob(path: str) -> tuple[str, str]:
     """(folder or URL without wildcards, rest): ``data/2024/*.csv`` → (``data/2024``, ``*.csv``)."""
     scheme, separator, rest = path.rpartition("://")
     parts = rest.split("/")
     fixed = next((i for i, part in enumerate(parts) if _GLOB.search(part)), len(parts) - 1)
     return scheme + separator + ("/".join(parts[:fixed]) or "/"), "/".join(parts[fixed:])
+
+
+def escape_glob(text: str) -> str:
+    """A glob that matches this text and nothing else: ``rep [final]`` → ``rep [[]final]``."""
+    return _GLOB.sub(r"[\g<0>]", text)
 
 
 def glob_regex(pattern: str) -> str:
@@ -172,7 +182,8 @@ def glob_regex(pattern: str) -> str:
             out, index = out + "[^/]", index + 1
         elif char == "[" and "]" in pattern[index:]:
             end = pattern.index("]", index)
-            out, index = out + pattern[index : end + 1].replace("[!", "[^"), end + 1
+            inside = pattern[index + 1 : end].replace("[", r"\[")
+            out, index = f"{out}[{'^' if inside[:1] == '!' else ''}{inside.removeprefix('!')}]", end + 1
         else:
             out, index = out + re.escape(char), index + 1
     return out + r"(?:\.(?:gz|gzip|zst|zstd))?"

@@ -13,8 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse.connectors.columns import clean_names
 from lakehouse.errors import SourceError
-from lakehouse.scaffold.sniff import Dialect, Sniffed, open_content
+from lakehouse.scaffold.sniff import Dialect, Sniffed, first_record, open_content
 
 #: How much content is looked at. Above it the profile is of the beginning only.
 LIMIT_BYTES = 64 << 20
@@ -59,7 +60,7 @@ def read_csv(data: bytes, dialect: Dialect, *, complete: bool) -> pl.DataFrame:
     text = data.decode(dialect.encoding, errors="replace").removeprefix("\ufeff")
     if not complete:
         text = _whole_records(text, dialect.quote)
-    return pl.read_csv(
+    frame = pl.read_csv(
         io.BytesIO(text.encode()),
         separator=dialect.delimiter,
         quote_char=dialect.quote,
@@ -69,6 +70,10 @@ def read_csv(data: bytes, dialect: Dialect, *, complete: bool) -> pl.DataFrame:
         truncate_ragged_lines=True,
         raise_if_empty=False,
     )
+    written = first_record(text, dialect) if dialect.header else []
+    if len(written) == frame.width:  # Polars calls a second `name` otherwise than bronze does
+        frame.columns = written if len(set(written)) == len(written) else clean_names(written)
+    return frame
 
 
 def _whole_records(text: str, quote: str) -> str:

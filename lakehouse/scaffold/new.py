@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from lakehouse import validation
 from lakehouse.errors import DeclarationError
 from lakehouse.scaffold.content import load
+from lakehouse.scaffold.loading import check_loads
+from lakehouse.scaffold.pattern import base_name, find_pattern
 from lakehouse.scaffold.profile import profile
 from lakehouse.scaffold.render import Plan, render_contract, render_yaml
 from lakehouse.scaffold.sniff import Sniffed, sniff
@@ -16,8 +19,6 @@ from lakehouse.settings import PROJECT_DIR, Settings
 
 DEFAULT_SYSTEM = "files"
 _MODES = ("append", "upsert", "history")
-#: A date or a running number at the end of a file's name: the part that changes from file to file.
-_CHANGING = re.compile(r"[-_. ]*\d{4}[-_.]?\d{2}([-_.]?\d{2})?([T_-]?\d{2,6}Z?)?$|[-_. ]+(part[-_]?)?\d+$")
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ def plan_pipeline(
 
     Raises:
         SourceError: the file cannot be read.
-        DeclarationError: a name, key or mode that cannot be.
+        DeclarationError: a name, key or mode that cannot be, or a pipeline that would not load.
     """
     if mode is not None and mode not in _MODES:
         raise DeclarationError(
             f"mode {mode!r} is not known; write one of {', '.join(_MODES)}", field="--mode"
         )
-    sniffed = sniff(file.absolute())
+    sniffed = sniff(Path(os.path.abspath(file)))  # without `..`, which a declaration may not have
     notes = list(sniffed.assumptions)
     if name is None:
         name = suggest_name(sniffed)
@@ -63,13 +64,15 @@ def plan_pipeline(
             raise DeclarationError(
                 str(error), hint=f"lakehouse new pipeline --from {file} {option} …"
             ) from error
+    pattern = find_pattern(settings.landing, sniffed)
+    notes += pattern.notes
     result = profile(sniffed, load(sniffed), key=key)
     _check_key(key, [column.name for column in result.columns])
     notes += result.assumptions
     if mode is None:
         mode = "upsert" if result.key else "append"
         notes.append(f"mode: {mode}; --mode changes it")
-    plan = Plan(name, system, source_path(settings, sniffed), mode, sniffed, result)
+    plan = Plan(name, system, pattern.path, mode, sniffed, result)
     if mode == "history" and plan.sequence_by is None:
         raise DeclarationError(
             "mode history needs a column that says when a row's state began (such as updated_at), and none is named so",
@@ -87,9 +90,11 @@ def plan_pipeline(
 
 
 def _files(settings: Settings, plan: Plan) -> dict[Path, str]:
+    declaration, contract = render_yaml(plan), render_contract(plan)
+    check_loads(plan, declaration, contract)
     return {
-        Path(settings.pipelines_dir, plan.system, plan.name, "defs.yaml"): render_yaml(plan),
-        PROJECT_DIR / "lakehouse" / "contracts" / f"{plan.name}.py": render_contract(plan),
+        Path(settings.pipelines_dir, plan.system, plan.name, "defs.yaml"): declaration,
+        PROJECT_DIR / "lakehouse" / "contracts" / f"{plan.name}.py": contract,
     }
 
 
@@ -114,22 +119,7 @@ def _check_key(key: tuple[str, ...], columns: list[str]) -> None:
             )
 
 
-def base_name(sniffed: Sniffed) -> str:
-    """The file's name without its endings and without the date or number that changes: ``orders``."""
-    stem = Path(sniffed.plain_name).stem
-    return _CHANGING.sub("", stem) or stem
-
-
 def suggest_name(sniffed: Sniffed) -> str:
     """A table name made of the file's."""
     text = re.sub(r"[^A-Za-z0-9]+", "_", base_name(sniffed)).strip("_").lower() or "table"
     return f"t_{text}" if text[0].isdigit() else text
-
-
-def source_path(settings: Settings, sniffed: Sniffed) -> str:
-    """A glob of the files like this one: relative below the landing folder, else absolute."""
-    pattern = sniffed.path.with_name(f"{base_name(sniffed)}*{Path(sniffed.plain_name).suffix}")
-    try:
-        return pattern.relative_to(settings.landing).as_posix()
-    except ValueError:
-        return pattern.as_posix()

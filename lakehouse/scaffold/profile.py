@@ -35,6 +35,8 @@ _FIRST_LOOK_ROWS = 2_000
 _INTEGER = r"^-?(0|[1-9]\d{0,17})$"
 # Whole numbers beyond 18 digits are identifiers: as floats they would lose their last digits.
 _FLOAT = r"^-?((0|[1-9]\d{0,17})|(0|[1-9]\d*)?\.\d+)([eE][+-]?\d+)?$"
+# Part numbers look like this (12E4). Programs that write numbers so give the exponent a sign or the others a point.
+_MAYBE_CODE = r"^\d+[eE]\d+$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
 _TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?$"
 TIMESTAMP = pl.Datetime("us", "UTC")
@@ -56,7 +58,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Profile:
-    """The whole proposal. ``key`` is empty when no columns identify a row."""
+    """The whole proposal. ``key`` is empty when no columns identify a row.
+
+    ``left_out`` are columns that bronze keeps and no contract may have.
+    """
 
     columns: tuple[Column, ...]
     rows_seen: int
@@ -65,18 +70,25 @@ class Profile:
     key: tuple[str, ...]
     null_markers: tuple[str, ...] | dict[str, tuple[str, ...]]
     assumptions: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
 
 
 def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) -> Profile:
     """Type every column and find a key, unless ``key`` names one."""
     frame = content.frame
+    named = list(zip(frame.columns, clean_names(frame.columns), strict=True))
+    left_out = tuple(final for _, final in named if final.startswith("__"))
     columns = tuple(
-        _column(frame[name], final, sniffed.format)
-        for name, final in zip(frame.columns, clean_names(frame.columns), strict=True)
+        _column(frame[name], final, sniffed.format) for name, final in named if final not in left_out
     )
     markers = tuple(dict.fromkeys(marker for column in columns for marker in column.markers))
     texts = _text_columns_with(frame, columns, markers)
     notes = _marker_notes(columns, markers, texts)
+    if left_out:
+        notes.append(
+            f"left out of the contract: {', '.join(left_out)} (names with two underscores in front belong to the "
+            "lakehouse); bronze keeps them, and a transform can give them another name"
+        )
     if not content.complete:
         seen = f"{frame.height:,} rows" + (f" of {content.rows:,}" if content.rows else "")
         notes.append(
@@ -85,7 +97,12 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
             else f"types were worked out from the first {seen}; rows that do not fit will be quarantined, not lost"
         )
     if not key:
-        candidates = [column.source_name for column in columns if not column.nulls]
+        # Floats are measurements, and a column without a name holds the row numbers that pandas and R write, which begin
+        # anew in every file: that none repeats says nothing.
+        unnamed = _unnamed(sniffed, named)
+        candidates = [
+            c.source_name for c in columns if not c.nulls and not c.dtype.is_float() and c.name not in unnamed
+        ]
         found = propose_key(sniffed, content, candidates)
         key = tuple(column.name for column in columns if column.source_name == found)
         notes.append(
@@ -95,7 +112,16 @@ def profile(sniffed: Sniffed, content: Content, *, key: tuple[str, ...] = ()) ->
         )
     # Where a text column has the same text, it may well be a value there (the name Na, the code of Namibia).
     declared = {column.name: column.markers for column in columns if column.markers} if texts else markers
-    return Profile(columns, frame.height, content.rows, content.complete, key, declared, tuple(notes))
+    return Profile(
+        columns, frame.height, content.rows, content.complete, key, declared, tuple(notes), left_out
+    )
+
+
+def _unnamed(sniffed: Sniffed, named: list[tuple[str, str]]) -> set[str]:
+    """Columns that a header has no name for: they are called by their place."""
+    if sniffed.dialect is None or not sniffed.dialect.header:
+        return set()
+    return {final for place, (_, final) in enumerate(named, start=1) if final == f"column_{place}"}
 
 
 def _column(values: pl.Series, name: str, file_format: Format) -> Column:
@@ -115,6 +141,8 @@ def _text_column(values: pl.Series, name: str, *, numbers: bool) -> Column:
         return Column(name, pl.String(), values.len() - filled.len(), values.name, note="no value seen yet")
     kinds = _KINDS if numbers else _TIME_KINDS
     dtype = next((dtype for dtype, pattern in kinds if _fits(real, pattern)), None)
+    if dtype == pl.Float64() and _may_be_codes(real):
+        dtype = None
     if dtype is None:
         seen = describe_values(filled, pl.String(), name)
         note = _text_note(real)
@@ -149,10 +177,17 @@ def _fits(values: pl.Series, pattern: str) -> bool:
     )
 
 
+def _may_be_codes(values: pl.Series) -> bool:
+    """Some value is digits, an E and digits, and no value has a decimal point."""
+    return bool(values.str.contains(_MAYBE_CODE).any() and not values.str.contains(".", literal=True).any())
+
+
 def _text_note(values: pl.Series) -> str | None:
     head = values.head(_FIRST_LOOK_ROWS)
     if _share(head, r"^[+-]?0\d+$") > 0 and _share(head, r"^[+-]?\d+$") == 1:
         return _CODES
+    if _share(values, _FLOAT) == 1 and _may_be_codes(values):
+        return "digits with an E among them, as in 12E4: could be codes, kept as text"
     for kind, pattern in (("numbers", _FLOAT), ("dates", _DATE), ("times", _TIMESTAMP)):
         if _MOST <= (share := _share(values, pattern)) < 1:
             return f"{share:.1%} of the values are {kind}, the others are not: kept as text"

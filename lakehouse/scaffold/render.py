@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import keyword
 from dataclasses import dataclass
 
 import polars as pl
+import yaml
 
+from lakehouse.scaffold.attributes import attributes, class_name
 from lakehouse.scaffold.profile import TIMESTAMP, Column, Profile
 from lakehouse.scaffold.seen import is_personal
 from lakehouse.scaffold.sniff import Sniffed
 
-#: Names that Pandera's model class has already, or that it leaves out of the schema.
-_TAKEN = frozenset(
-    {"Config", "validate", "to_schema", "to_yaml", "to_json_schema", "example", "strategy", "empty"}
-)
 _CHANGED = ("updated_at", "modified_at", "last_modified", "changed_at", "last_updated")
 
 
@@ -33,7 +30,7 @@ class Plan:
     @property
     def class_name(self) -> str:
         """``web_orders`` → ``WebOrders``"""
-        return "".join(part[:1].upper() + part[1:] for part in self.name.split("_") if part)
+        return class_name(self.name)
 
     @property
     def renames(self) -> dict[str, str]:
@@ -55,14 +52,14 @@ def render_yaml(plan: Plan) -> str:
     """``defs.yaml``, every line with what it is for."""
     sniffed, profile = plan.sniffed, plan.profile
     lines = [
-        f"# First written from {sniffed.path.name}; it is yours now. Every option: docs/pipelines.md",
+        f"# First written from {_shown(sniffed.path.name)}; it is yours now. Every option: docs/pipelines.md",
         "type: lakehouse.defs.component.PipelineComponent",
         "",
         "attributes:",
-        f"  name: {plan.name}  # the table's name in bronze and silver",
+        f"  name: {_word(plan.name)}  # the table's name in bronze and silver",
         f"  description: {_text('Rows of ' + sniffed.path.name + '. Say here what one row is, and who makes it.')}",
         "  owners: [team:data]  # e-mail addresses or team:name",
-        f"  group: {plan.system}",
+        f"  group: {_word(plan.system)}",
         "  source:",
         "    kind: files",
         f"    path: {_text(plan.path)}  # every file that matches is taken once; relative paths are below the landing folder",
@@ -88,6 +85,7 @@ def render_yaml(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+_LEFT_OUT = "two underscores in front belong to the lakehouse"
 _MODES = {
     "append": "rows are added; with a key, one that is there already is not added again",
     "upsert": "one row per key: the latest that came",
@@ -97,7 +95,9 @@ _MODES = {
 
 def _markers(markers: tuple[str, ...] | dict[str, tuple[str, ...]]) -> str:
     if isinstance(markers, dict):
-        return "{" + ", ".join(f"{column}: {_markers(texts)}" for column, texts in markers.items()) + "}"
+        return (
+            "{" + ", ".join(f"{_word(column)}: {_markers(texts)}" for column, texts in markers.items()) + "}"
+        )
     return f"[{', '.join(map(_text, markers))}]"
 
 
@@ -130,12 +130,13 @@ def render_contract(plan: Plan) -> str:
     annotated = any(
         column.dtype.is_nested() or isinstance(column.dtype, pl.Decimal) for column in profile.columns
     )
-    constants = [line for column in profile.columns for line in _nested_type(column)]
+    attribute = attributes(column.name for column in profile.columns)
+    constants = [line for column in profile.columns for line in _nested_type(column, attribute[column.name])]
     if constants:
         constants.append("")
     imported = "Contract, TimestampUtc" if uses_timestamps else "Contract"
     lines = [
-        f'"""The contract of silver.{plan.name}, first written from {plan.sniffed.path.name} ({seen}).',
+        f'"""The contract of silver.{plan.name}, first written from {_shown(plan.sniffed.path.name)} ({seen}).',
         "",
         "It is yours: describe the columns, and tighten it with rules such as",
         "``pa.Field(ge=0)``, ``pa.Field(isin=[...])`` or ``pa.Field(str_matches=...)``. A row that breaks a rule goes",
@@ -157,7 +158,9 @@ def render_contract(plan: Plan) -> str:
         "",
     ]
     for column in profile.columns:
-        lines += _field(column, is_key=column.name in profile.key)
+        lines += _field(column, attribute[column.name], is_key=column.name in profile.key)
+    if profile.left_out:
+        lines += ["", *(f"    # {name} is in bronze only: {_LEFT_OUT}" for name in profile.left_out)]
     lines += ["", "    class Config:", f'        name = "{plan.name}"']
     if profile.key:
         keys = ", ".join(f'"{name}"' for name in profile.key)
@@ -165,18 +168,15 @@ def render_contract(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _field(column: Column, *, is_key: bool) -> list[str]:
+def _field(column: Column, attribute: str, *, is_key: bool) -> list[str]:
     remarks = [text for text in (column.note, f"seen: {column.seen}" if column.seen else None) if text]
-    attribute, options = column.name, []
-    if keyword.iskeyword(attribute) or attribute in _TAKEN or attribute.startswith("_"):
-        attribute = f"{attribute.strip('_') or 'column'}_"
-        options.append(f"alias={_text(column.name)}")
+    options = [] if attribute == column.name else [f"alias={_text(column.name)}"]
     if not is_key:
         options.append("nullable=True")
     options.append(f"description={_text(_words(column.name))}")
     if is_personal(column.name):
         options.append('metadata={"sensitivity": "personal"}')
-    start = f"    {attribute}: {_annotation(column)} = pa.Field("
+    start = f"    {attribute}: {_annotation(column, attribute)} = pa.Field("
     line = f"{start}{', '.join(options)})"
     lines = [f"    # {remark[:100]}" for remark in remarks]
     if len(line) <= 110:
@@ -189,27 +189,27 @@ def _words(name: str) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-def _annotation(column: Column) -> str:
+def _annotation(column: Column, attribute: str) -> str:
     dtype = column.dtype
     if dtype == TIMESTAMP:
         return "TimestampUtc"
     if isinstance(dtype, pl.Decimal):
         return f"Annotated[pl.Decimal, {dtype.precision or 38}, {dtype.scale}]"
     if dtype.is_nested():
-        return f"Annotated[pl.{dtype.base_type().__name__}, {_type_name(column)}]"
+        return f"Annotated[pl.{dtype.base_type().__name__}, {_type_name(column, attribute)}]"
     return f"pl.{dtype.base_type().__name__}"
 
 
-def _type_name(column: Column) -> str:
-    return f"{column.name.strip('_').upper() or 'COLUMN'}_{'FIELDS' if isinstance(column.dtype, pl.Struct) else 'ITEM'}"
+def _type_name(column: Column, attribute: str) -> str:
+    return f"{attribute.upper()}_{'FIELDS' if isinstance(column.dtype, pl.Struct) else 'ITEM'}"
 
 
-def _nested_type(column: Column) -> list[str]:
+def _nested_type(column: Column, attribute: str) -> list[str]:
     """The inside of a nested type, as a constant above the class: lines would grow without end in it."""
     if isinstance(column.dtype, pl.Struct):
-        return [*f"{_type_name(column)} = {_fields(column.dtype, '')}".split("\n")]
+        return [*f"{_type_name(column, attribute)} = {_fields(column.dtype, '')}".split("\n")]
     if isinstance(column.dtype, pl.List):
-        return [*f"{_type_name(column)} = {_dtype(column.dtype.inner, '')}".split("\n")]  # type: ignore[arg-type]
+        return [*f"{_type_name(column, attribute)} = {_dtype(column.dtype.inner, '')}".split("\n")]  # type: ignore[arg-type]
     return []
 
 
@@ -239,3 +239,13 @@ def _dtype(dtype: pl.DataType, indent: str) -> str:
 def _text(value: str) -> str:
     """A double-quoted text that YAML and Python read alike."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def _word(name: str) -> str:
+    """A name as YAML reads it as text: bare, unless that would mean something else, as ``no`` does."""
+    return name if yaml.safe_load(name) == name else _text(name)
+
+
+def _shown(name: str) -> str:
+    """A file's name within a comment or docstring, whatever characters it has."""
+    return "".join(char if char.isprintable() and char not in '\\"' else "_" for char in name)

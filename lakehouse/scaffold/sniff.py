@@ -31,6 +31,8 @@ COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 NUMBER = re.compile(r"^\s*[+-]?(\d+([.,]\d+)*|\.\d+)([eE][+-]?\d+)?\s*$")
 DATE_LIKE = re.compile(r"^\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?$")
 
+_YEAR = re.compile(r"^(1[5-9]|2[01])\d\d$")
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -159,6 +161,20 @@ def _encoding(head: bytes) -> tuple[str, list[str]]:
     return "utf-8", []
 
 
+def first_record(text: str, dialect: Dialect) -> list[str]:
+    """The fields of the first line: the names as the file has them, where it has a header."""
+    return next(iter(_rows(text[:SAMPLE_BYTES], dialect.delimiter, dialect.quote, limit=1)), [])
+
+
+def first_names(path: Path, dialect: Dialect) -> list[str]:
+    """The first line of a CSV file as ``dialect`` reads it; nothing when the file is empty or unreadable."""
+    try:
+        head = read_head(path, _compression(path), 1 << 16)
+    except (SourceError, OSError, ValueError):
+        return []
+    return first_record(head.decode(dialect.encoding, errors="replace").removeprefix("\ufeff"), dialect)
+
+
 def _rows(text: str, delimiter: str, quote: str, limit: int = 200) -> list[list[str]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote)
     rows: list[list[str]] = []
@@ -191,10 +207,58 @@ def _delimiter(text: str) -> tuple[str, str]:
 
 
 def _has_header(rows: list[list[str]]) -> bool:
-    """True when the first line reads like names: filled, all different, no number and no date among them."""
+    """True when the first line reads like names above the lines that follow.
+
+    Names are texts. Years and dates may be some, where they stand above other numbers (``country,2019,2020``). Where names
+    are empty or repeated the lines below decide: pandas and R leave the name of their row numbers empty.
+    """
     if not rows:
         return True
     first = [cell.strip() for cell in rows[0]]
-    if len(set(first)) < len(first) or not all(first):
-        return False
-    return not any(NUMBER.match(cell) or DATE_LIKE.match(cell) for cell in first)
+    below = [_below(rows, position) for position in range(len(first))]
+    numbers = [_is_number(cell) for cell in first]
+    if any(numbers):
+        above = [pair for pair in zip(first, below, strict=True) if _is_number(pair[0])]
+        return (
+            not numbers[0]
+            and any(any(column) for _, column in above)
+            and all(_is_period_above_numbers(cell, column) for cell, column in above)
+        )
+    if all(first) and len(set(first)) == len(first):
+        return True
+    if any(
+        _are_numbers(column) and (cell or (position == 0 and "" not in column))
+        for position, (cell, column) in enumerate(zip(first, below, strict=True))
+    ):
+        return True
+    # Texts only: a name does not come again below itself, and a value that is missing here may miss elsewhere.
+    return any(first) and not any(
+        cell in column and (cell or any(column)) for cell, column in zip(first, below, strict=True)
+    )
+
+
+def _below(rows: list[list[str]], position: int) -> list[str]:
+    """The cells under the first line's; a line that repeats the first says nothing."""
+    return [row[position].strip() for row in rows[1:] if position < len(row) and row != rows[0]]
+
+
+def _is_number(cell: str) -> bool:
+    return bool(NUMBER.match(cell) or DATE_LIKE.match(cell))
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    """Most of the filled cells are numbers or dates."""
+    filled = [cell for cell in cells if cell]
+    return bool(filled) and sum(map(_is_number, filled)) * 2 > len(filled)
+
+
+def _is_period_above_numbers(cell: str, below: list[str]) -> bool:
+    """A year or a date that is no value of its column: most of what stands below are numbers, and not all are its like.
+
+    A column that is empty so far, as that of the running year, does not contradict.
+    """
+    kind = next((kind for kind in (_YEAR, DATE_LIKE) if kind.match(cell)), None)
+    filled = [other for other in below if other]
+    if kind is None or not filled:
+        return kind is not None
+    return _are_numbers(filled) and not all(kind.match(other) for other in filled)

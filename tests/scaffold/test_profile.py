@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lakehouse.connectors.columns import clean_names
 from lakehouse.scaffold.content import load
 from lakehouse.scaffold.profile import TIMESTAMP, Profile, profile
 from lakehouse.scaffold.sniff import sniff
@@ -27,6 +28,8 @@ def types(result: Profile) -> dict[str, pl.DataType]:
     [
         (["1", "-2", "0"], pl.Int64()),
         (["1", "2.5", "1e3"], pl.Float64()),
+        (["0", "1e-05"], pl.Float64()),
+        (["12E4", "55E2", "123"], pl.String()),
         (["007", "010"], pl.String()),
         (["+4912345", "+4998765"], pl.String()),
         (["12345678901234567890"], pl.String()),
@@ -67,6 +70,19 @@ def test_a_key_is_proposed_where_the_name_and_the_values_say_so(tmp_path: Path) 
     assert look_at(file).key == ("order_id",)
 
 
+def test_a_float_is_no_key_however_it_is_called(tmp_path: Path) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text("part_no,word\n1.5,a\n2.5,a\n")
+    assert look_at(file).key == ()
+
+
+@pytest.mark.parametrize("header", [",word", ",word,word"])
+def test_row_numbers_without_a_name_are_no_key(tmp_path: Path, header: str) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text(f"{header}\n0,a,x\n1,a,x\n")
+    assert look_at(file).key == ()
+
+
 @pytest.mark.parametrize("rows", ["1,a\n1,b\n", "1,a\n,b\n"])
 def test_a_repeated_or_missing_value_is_no_key(tmp_path: Path, rows: str) -> None:
     file = tmp_path / "data.csv"
@@ -80,6 +96,17 @@ def test_combinations_are_never_guessed_as_a_key(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("day,shop\n1,a\n1,b\n2,a\n2,b\n")
     assert look_at(file).key == ()
+
+
+def test_columns_are_called_as_bronze_will_call_them(tmp_path: Path) -> None:
+    header, *rows = [
+        ["", "name", "name", "name ", "2020"],
+        ["0", "a", "b", "c", "1.5"],
+        ["1", "a", "b", "c", "2.5"],
+    ]
+    file = tmp_path / "data.csv"
+    file.write_text("".join(",".join(row) + "\n" for row in [header, *rows]))
+    assert list(types(look_at(file))) == clean_names(header)
 
 
 def test_nested_json_becomes_structs_and_lists(tmp_path: Path) -> None:

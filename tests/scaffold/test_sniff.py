@@ -33,6 +33,50 @@ def test_the_dialect_of_a_csv_is_found(tmp_path: Path, text: str, expected: Dial
     assert sniff(file).dialect == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",name,amount\n0,a,1.5\n1,b,2.5\n",  # pandas
+        ",name\n0,ada\n1,bob\n",
+        '"","mpg"\n"Mazda RX4",21\n"Valiant",18.1\n',  # R
+        "id,name,name\n1,a,b\n2,c,d\n",
+        "id,name,\n1,a,\n2,b,\n",
+        "word,word\nx,y\nz,a\n",
+        "word,,city\nx,y,paris\nz,a,rome\n",
+        "country,2019,2020\nDE,83.1,83.2\nFR,67.2,67.4\n",
+        ",2019,2020\nDE,83.1,\nFR,67.2,\n",
+        "Region,1/22/20,1/23/20\nHubei,444,549\nAnhui,1,9\n",
+        "name,,\nada,1,2\n",
+    ],
+)
+def test_names_may_be_empty_repeated_or_years(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text(text)
+    assert sniff(file).dialect == Dialect()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,a\n2,b\n",
+        "2019,2020\n83.1,83.2\n",
+        "ada,1984\nbob,2001\n",
+        "ada,2024-01-31,5\nbob,2024-02-01,6\n",
+        "ada,2024-01-31\nbob,2024-02-01\n",
+        "ada,,x\nbob,5,y\nbob,,z\n",
+        "paris,paris,fr\nparis,rome,it\n",
+        "EU,,x\nUS,y,z\nEU,,w\n",
+        "ada,1999,5.5\nbob,25,2.5\n",
+    ],
+)
+def test_a_first_line_like_those_below_is_no_header(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text(text)
+    found = sniff(file).dialect
+    assert found is not None
+    assert not found.header
+
+
 def test_an_encoding_other_than_utf8_is_said_out_loud(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_bytes("id,name\n1,Jürgen\n".encode("windows-1252"))
