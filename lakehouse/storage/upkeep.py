@@ -31,7 +31,6 @@ from lakehouse.storage.retry import patient
 from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.table import ROW_GROUP_ROWS, Table
 
-_LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 #: What a writer leaves in a table's folder: data files, and vectors of deleted rows.
 _DATA_FILE = re.compile(r"[^/]+\.parquet[^/]*|deletion_vector_[^/]+\.bin")
 #: Parts are joined where they have so many bytes on average: smaller ones would leave row groups that cost readers more
@@ -248,7 +247,7 @@ def remove_files(table: Table, files: Sequence[ObjectInfo]) -> None:
 
 def checkpoint_is_due(snapshot: Snapshot) -> bool:
     """True when a reader has more commits to go through than between two checkpoints: the last one failed."""
-    raw = snapshot.table.objects.read(_LAST_CHECKPOINT)
+    raw = snapshot.table.objects.read(log.LAST_CHECKPOINT)
     last = int(json.loads(raw).get("version", -1)) if raw else -1
     return snapshot.version - last > CHECKPOINT_INTERVAL
 
@@ -256,4 +255,4 @@ def checkpoint_is_due(snapshot: Snapshot) -> bool:
 def write_checkpoint(snapshot: Snapshot) -> None:
     """A checkpoint at this version. Readers start at it; what it replaces of the log stays for its retention."""
     with translated(f"write a checkpoint of {snapshot.table.label}", snapshot.table._folder):
-        snapshot._own_handle().create_checkpoint()
+        snapshot._checkpoint()
