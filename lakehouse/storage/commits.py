@@ -18,8 +18,8 @@ from lakehouse.storage.schema import delta_schema
 
 #: Contended commits on object stores exceed the library's 15 retries about once in 290 (measured).
 MAX_COMMIT_RETRIES = 100
-#: The log outlives every restore point that an installation normally keeps.
 CHECKPOINT_INTERVAL = 50
+#: As long as any version of the log is kept at least. What restore points name is kept longer: ``upkeep.expired_log``.
 CONFIGURATION = {
     "delta.logRetentionDuration": "interval 90 days",
     "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),

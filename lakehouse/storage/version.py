@@ -128,6 +128,11 @@ class Version:
         return self._ask(lambda handle: handle.metadata().description)  # type: ignore[no-any-return]
 
     @cached_property
+    def configuration(self) -> dict[str, str]:
+        """The table's properties, ``delta.…``."""
+        return self._ask(lambda handle: handle.metadata().configuration)
+
+    @cached_property
     def files(self) -> pl.DataFrame:
         frame = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
         deleted = {path: vector.cardinality for path, vector in self.vectors.items()}
