@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,4 +117,10 @@ def first_commit(
     for action in actions:
         if "commitInfo" in action:
             action["commitInfo"].get("operationParameters", {})["location"] = uri
-    return "\n".join(json.dumps(action, separators=(",", ":")) for action in actions).encode()
+    return content(actions)
+
+
+def content(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    """The lines of one commit. Characters stay as they are: see ``stats.stats_json``."""
+    lines = (json.dumps(entry, separators=(",", ":"), ensure_ascii=False) for entry in entries)
+    return "\n".join(lines).encode()

@@ -19,10 +19,10 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.errors import CommitConflict, StorageError
-from lakehouse.storage.commits import StagedFile
+from lakehouse.storage.commits import StagedFile, content
 from lakehouse.storage.deletion import FEATURE, Vector, vector_of
 from lakehouse.storage.objects import Objects
-from lakehouse.storage.stats import lower_bound, upper_bound
+from lakehouse.storage.stats import lower_bound, stats_json, upper_bound
 
 #: Where each takes milliseconds to be answered.
 REQUESTS_AT_ONCE = 16
@@ -85,7 +85,7 @@ def shrunk_entry(file: Mapping[str, Any], vector: Vector) -> dict[str, Any]:
         "add": {
             "path": file["path"], "partitionValues": {}, "size": file["size_bytes"],
             "modificationTime": file["modification_time"], "dataChange": True,
-            "stats": json.dumps(stats), "deletionVector": vector.descriptor(),
+            "stats": stats_json(stats), "deletionVector": vector.descriptor(),
         }
     }  # fmt: skip
 
@@ -164,7 +164,7 @@ def append_commit(
         raise CommitConflict(
             f"commit to {label}: version {read_version} is not there any more", hint="run again"
         )
-    data = "\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries).encode()
+    data = content(entries)
     ours = {entry["txn"]["appId"] for entry in entries if "txn" in entry}
     for version in range(read_version + 1, read_version + 1 + _MAX_TURNS):
         if objects.put_if_absent(commit_file(version), data, durable=True):
