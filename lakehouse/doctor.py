@@ -172,6 +172,21 @@ def _catalog(settings: Settings) -> Finding:
     return Finding("catalog", "ok", f"{settings.catalog_path} shows point {point.id}")
 
 
+def _restore_points(settings: Settings) -> Finding:
+    from lakehouse.gold.restore_points import list_ids, lost_points
+
+    lake = Lake.from_settings(settings)
+    lost = lost_points(lake)
+    if lost:
+        return Finding(
+            "restore points", "fail",
+            f"{', '.join(lost)} cannot be read (a loss of power?): the newest other point counts as published, and "
+            "maintenance removes no files",
+            "put them back from a backup or remove them, then: lakehouse run",
+        )  # fmt: skip
+    return Finding("restore points", "ok", f"{len(list_ids(lake))}, each can be read")
+
+
 def _browser(settings: Settings) -> Finding:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
@@ -187,6 +202,7 @@ _EXAMINATIONS: dict[str, Callable[[Settings], Finding]] = {
     "memory": _memory,
     "declarations": _declarations,
     "dbt project": _models,
+    "restore points": _restore_points,
     "catalog": _catalog,
     "browser": _browser,
 }

@@ -61,6 +61,10 @@ class StorageError(PermanentError):
     """The store answered, and the answer is no (permission, corrupt log, disk full)."""
 
 
+class PointLost(StorageError):
+    """A restore point is missing, empty or torn: nobody knows any more what it named."""
+
+
 class TableNotFound(StorageError):
     """The table has no version yet. The one storage error that may mean 'create it'."""
 

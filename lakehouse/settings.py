@@ -145,6 +145,7 @@ class Settings(BaseSettings):
         root = str(values.get("root") or ".lake").rstrip("/") or "/"
         if not validation.is_remote(root):
             root = str((PROJECT_DIR / root.removeprefix("file://")).resolve())
+            validation.check_storage_url(root, "root", for_tables=True)
         local = root if not validation.is_remote(root) else str(PROJECT_DIR / ".lake")
         values["root"] = root
         values["catalog_dir"] = _local(values.get("catalog_dir") or Path(local, "catalog"))

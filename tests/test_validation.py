@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from lakehouse import validation
+from lakehouse.errors import SettingsError
+from lakehouse.settings import load_settings
 
 
 @pytest.mark.parametrize("name", ["a", "_a", "A9_b", "x" * 128])
@@ -53,6 +55,21 @@ def test_good_storage_urls_pass(url: str) -> None:
 def test_bad_storage_urls_are_refused(url: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         validation.check_storage_url(url)
+
+
+@pytest.mark.parametrize("root", ["/data/a%20b", "file:///data/%C3%a9"])
+def test_a_local_root_that_the_delta_library_would_decode_is_refused(root: str) -> None:
+    """A table was made there that nobody could open."""
+    assert validation.check_storage_url(root)  # files for a source may lie there
+    with pytest.raises(ValueError, match="encoded character"):
+        validation.check_storage_url(root, "root", for_tables=True)
+    with pytest.raises(SettingsError, match="encoded character"):
+        load_settings(root=root)
+
+
+@pytest.mark.parametrize("root", ["/data/100%", "/data/a b", "/data/5%zz", "s3://bucket/a%20b"])
+def test_other_roots_with_a_percent_sign_are_fine(root: str) -> None:
+    assert load_settings(root=root).root == root
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def _count_rescued(table: Table, aligned: Aligned, staged: list[StagedFile]) -> 
     if not aligned.changes or not staged:
         return 0
     frame = pl.scan_parquet(
-        [f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None
+        [f"{table.uri}/{file.path}" for file in staged], glob=False, storage_options=table.options or None
     )
     return int(frame.select(pl.col(names.RESCUED).is_not_null().sum()).collect(engine="streaming").item())
 

@@ -90,7 +90,7 @@ def _files_with_short_lines(table: Table, extract: Extract, staged: Sequence[Sta
     if not extract.doubts or not staged:
         return []
     rows = pl.scan_parquet(
-        [f"{table.uri}/{file.path}" for file in staged], storage_options=table.options or None
+        [f"{table.uri}/{file.path}" for file in staged], glob=False, storage_options=table.options or None
     )
     # Only text can be empty: what does not fit a column of another type is rescued.
     there = {name.lower(): name for name, dtype in rows.collect_schema().items() if dtype == pl.String}

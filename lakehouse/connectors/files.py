@@ -39,11 +39,13 @@ class FileConnector:
 
     def __init__(self, spec: SourceSpec, settings: Settings) -> None:
         self.spec = spec
-        path = spec.path
-        if not validation.is_remote(path) and not Path(path).is_absolute():
-            path = validation.join_url(settings.landing, path)
-        self.pattern = path
-        base, self._glob = split_glob(path)
+        self.pattern = spec.path
+        if validation.is_remote(spec.path) or Path(spec.path).is_absolute():
+            base, self._glob = split_glob(spec.path)
+        else:  # what looks like a pattern in the landing folder's own path is none
+            self.pattern = validation.join_url(settings.landing, spec.path)
+            base, self._glob = split_glob(f"./{spec.path}")
+            base = validation.join_url(settings.landing, base.removeprefix(".").lstrip("/"))
         self._objects = Objects(base, settings.storage_options)
         self._matches = re.compile(glob_regex(self._glob))
         self._settle = timedelta(seconds=settings.settle_seconds)

@@ -7,6 +7,7 @@ the fast reader would take one of two values of a key without a word.
 
 from __future__ import annotations
 
+import glob
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -72,7 +73,8 @@ def _scan(path: Path, name: str, keys: Sequence[str], broken_rows: Iterable[int]
     # Keys come in no order that a second reading would repeat. Which of two becomes ``id_2`` must not hang on it.
     ordered = sorted(keys, key=lambda key: (clean_names([key]) != [key], key.swapcase()))
     frame = (
-        pl.scan_ndjson(path, schema=schema, row_index_name=row, row_index_offset=1)
+        # This reader takes every path for a pattern.
+        pl.scan_ndjson(glob.escape(str(path)), schema=schema, row_index_name=row, row_index_offset=1)
         .drop(nothing)
         .rename(dict(zip(ordered, clean_names(ordered), strict=True)))
     )

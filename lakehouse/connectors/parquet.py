@@ -29,7 +29,7 @@ def read_parquet(files: Sequence[LocalFile], care: Care = FAST) -> Extract:
         try:
             if file.name in care.refused:
                 raise SourceError(care.refused[file.name])
-            columns = list(pl.read_parquet_schema(file.path))
+            columns = _scan(file).drop(_ROW).collect_schema().names()
             parts, broken = _sound_groups(file) if file.name in care.careful else ([_scan(file)], [])
         except Exception as error:  # noqa: BLE001  whatever the reader raises, this file cannot be read
             kept.append(keep(file))

@@ -12,7 +12,15 @@ from typing import Any
 from lakehouse import checks, names
 from lakehouse.errors import CommitConflict, PublishBlocked
 from lakehouse.gold import catalog
-from lakehouse.gold.restore_points import RestorePoint, current_point, list_ids, load, new_id, save
+from lakehouse.gold.restore_points import (
+    RestorePoint,
+    current_id,
+    current_point,
+    list_ids,
+    load,
+    new_id,
+    save,
+)
 from lakehouse.gold.results import GoldResult
 from lakehouse.gold.versions import commit_document, good_versions
 from lakehouse.settings import Settings
@@ -41,7 +49,8 @@ def publish(lake: Lake, settings: Settings, *, gold: GoldResult, run_id: str = "
         _refuse_failed(lake, gold, versions, before)
         _refuse_older(before, versions)
         point = _point(lake, gold, versions, before, run_id)
-        if before is not None and before.content() == point.content():
+        same = before is not None and before.content() == point.content()
+        if before is not None and same and current_id(lake) == before.id:  # else the pointer names a lost one
             point = before
         else:
             save(lake, point)

@@ -6,21 +6,24 @@ fewer stay: every one, then the last of each hour, then the last of each day.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lakehouse.errors import StorageError
+from lakehouse.errors import PointLost
 from lakehouse.storage import Lake
 
 FOLDER = "restore_points"
 CURRENT = f"{FOLDER}/CURRENT"
 _AT_ONCE = 16
+_log = logging.getLogger(__name__)
 #: How much of an id says the day, and the hour.
 _TO_THE_DAY, _TO_THE_HOUR = len("20260102"), len("20260102T03")
 
@@ -65,22 +68,66 @@ def new_id(now: datetime | None = None) -> str:
 
 
 def load(lake: Lake, point_id: str) -> RestorePoint:
-    """The point of this id. Raises ``StorageError`` when it is missing or not readable."""
+    """The point of this id. Raises ``PointLost`` when it is missing, empty or torn; other errors mean the store's trouble."""
     raw = lake.objects.read(f"{FOLDER}/{point_id}.json")
     if raw is None:
-        raise StorageError(f"restore point {point_id} does not exist", hint="lakehouse status")
+        raise PointLost(f"restore point {point_id} does not exist", hint="lakehouse status")
     try:
         return RestorePoint.model_validate_json(raw)
     except ValueError as error:
-        raise StorageError(
+        raise PointLost(
             f"restore point {point_id} cannot be read: {error}", hint="lakehouse doctor"
         ) from error
 
 
-def current_point(lake: Lake) -> RestorePoint | None:
-    """The published point, None when nothing was published yet."""
+def current_id(lake: Lake) -> str | None:
+    """Id in the pointer, None when nothing was published yet. After a loss of power it may be empty, or that of a lost point."""
     raw = lake.objects.read(CURRENT)
-    return None if raw is None else load(lake, raw.decode().strip())
+    return None if raw is None else raw.decode(errors="replace").strip("\0 \n")
+
+
+def current_point(lake: Lake) -> RestorePoint | None:
+    """The published point, None when nothing was published yet.
+
+    Where the one that the pointer names is lost, it is the newest that can be read, with a warning: nothing but the next
+    publish puts it right, and that begins here. Raises ``PointLost`` when there is no other.
+    """
+    point_id = current_id(lake)
+    if point_id is None:
+        return None
+    try:
+        return load(lake, point_id)
+    except PointLost as lost:
+        point = _newest_readable(lake)
+        if point is None:
+            raise
+        _log.warning(
+            "%s; restore point %s is taken for the published one (lakehouse doctor)", lost.message, point.id
+        )
+        return point
+
+
+def _newest_readable(lake: Lake) -> RestorePoint | None:
+    for point_id in list_ids(lake):
+        with suppress(PointLost):
+            return load(lake, point_id)
+    return None
+
+
+def lost_points(lake: Lake) -> list[str]:
+    """Objects that say nothing any more: torn points, and the pointer when it is empty or names a point that is not there."""
+    ids, current = list_ids(lake), current_id(lake)
+
+    def is_lost(point_id: str) -> bool:
+        try:
+            load(lake, point_id)
+        except PointLost:
+            return True
+        return False
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        torn = [f"{FOLDER}/{i}.json" for i, lost in zip(ids, pool.map(is_lost, ids), strict=True) if lost]
+    return torn if current is None or current in ids else [*torn, CURRENT]
 
 
 def list_ids(lake: Lake) -> list[str]:
@@ -140,7 +187,7 @@ def kept_versions(lake: Lake, without: Collection[str] = ()) -> dict[str, set[in
         without: ids of points that do not count.
 
     Raises:
-        StorageError: a point cannot be read. Nothing may be removed then: nobody knows what it names.
+        PointLost: a point cannot be read. Nothing may be removed then: nobody knows what it names.
     """
     found: dict[str, set[int]] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -152,6 +199,9 @@ def kept_versions(lake: Lake, without: Collection[str] = ()) -> dict[str, set[in
 
 
 def save(lake: Lake, point: RestorePoint) -> None:
-    """Write the point, then make it current: a crash in between leaves the point before it current."""
-    lake.objects.write(f"{FOLDER}/{point.id}.json", point.model_dump_json(indent=2).encode())
-    lake.objects.write(CURRENT, point.id.encode())
+    """Write the point, then make it current: a crash in between leaves the point before it current.
+
+    A loss of power as well: the pointer must not reach the disk before what it names.
+    """
+    lake.objects.write(f"{FOLDER}/{point.id}.json", point.model_dump_json(indent=2).encode(), durable=True)
+    lake.objects.write(CURRENT, point.id.encode(), durable=True)

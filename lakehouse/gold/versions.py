@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from lakehouse import checks
-from lakehouse.errors import CheckFailed, TableNotFound
+from lakehouse.errors import CheckFailed, StorageError
 from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.names import app_id
 from lakehouse.storage import Lake, Snapshot, Table
@@ -18,6 +19,7 @@ from lakehouse.storage import Lake, Snapshot, Table
 #: Name of the check that every gold version gets when its build ends; a version without one was left by a crash.
 BUILD_CHECK = "gold_build"
 _HISTORY_LIMIT = 50
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def pin_silver(
     Raises:
         CheckFailed: a table failed a blocking check, and no earlier version is published.
         TableNotFound: a wanted version does not exist.
+        StorageError: a published version that is needed is not there any more.
     """
     newest: dict[str, Snapshot] = {}
     for table in sorted(tables):
@@ -84,7 +87,7 @@ def pin_silver(
         names = ", ".join(outcome.check for outcome in failed if outcome.table == table)
         reason = f"failed {names}" if names else "has not been checked yet"
         if path in current:
-            newest[table] = lake.table("silver", table).snapshot(current[path])
+            newest[table] = _published_silver(lake, table, current[path])
             notes.append(
                 f"silver.{table} stays at the published version {current[path]}: version {refused} {reason}"
             )
@@ -100,6 +103,19 @@ def pin_silver(
                 f"lakehouse run --select {table} checks it"
             )
     return {table: _pin(snapshot) for table, snapshot in newest.items()}, notes
+
+
+def _published_silver(lake: Lake, name: str, version: int) -> Snapshot:
+    table = lake.table("silver", name)
+    try:
+        return table.snapshot(version)
+    except StorageError as error:
+        if table.commit_info(version) is not None:
+            raise
+        raise StorageError(
+            f"silver.{name} has lost its published version {version}, at which it should stay: {error.message}",
+            hint=f"lakehouse run --select {name} checks the newest version, which then takes its place",
+        ) from error
 
 
 def _pin(snapshot: Snapshot) -> Pin:
@@ -208,7 +224,12 @@ def published_version(lake: Lake, name: str, current: Mapping[str, int]) -> Snap
     """The gold table at its published version (``current``: table → version); None when it has none."""
     if name not in current:
         return None
+    table = lake.table("gold", name)
     try:
-        return lake.table("gold", name).snapshot(current[name])
-    except TableNotFound:
-        return None  # the table was removed by hand: build it again
+        return table.snapshot(current[name])
+    except StorageError as error:
+        if table.commit_info(current[name]) is not None:
+            raise
+        # The table or the start of its log was removed by hand: build it again.
+        _log.warning("gold.%s is built whole, its published version is lost: %s", name, error.message)
+        return None

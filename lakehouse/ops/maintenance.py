@@ -31,7 +31,7 @@ class Maintained:
 
     files, bytes      data files of the newest version, before and after
     combined          small files that became ``into`` new ones
-    removed           files that no kept version needs, with their bytes: of old versions, and left by killed runs
+    removed           files that no kept version needs, with their bytes: of old versions, left by killed runs, of the log
     skipped           why nothing, or not everything, was done
     error             what went wrong, with the next step
     """
@@ -95,7 +95,7 @@ def maintain(
         select: ``flights`` (in every layer), ``silver/flights`` or ``silver``; default is every table.
         compact: combine small files, and write a checkpoint where one is overdue.
         vacuum: remove restore points that are too old for their number (of the whole lake only, without ``select``), and
-            files that no kept version needs.
+            files that no kept version needs, those of the log as long after as the table says.
         retention: how long what was taken out, or never committed, is spared. Default is the setting; anything
             shorter than the longest run and the longest query is for tests.
         min_files: how many small neighbours it takes.
@@ -250,11 +250,9 @@ def _checkpoint(job: _Job, table: Table, done: Maintained) -> Maintained:
 
 
 def _vacuum(job: _Job, table: Table, done: Maintained) -> Maintained:
-    files = upkeep.unneeded_files(
-        table,
-        kept_versions=sorted(job.kept.get(names.table_path(table.layer, table.name), ())),
-        retention=job.retention,
-    )
+    kept = sorted(job.kept.get(names.table_path(table.layer, table.name), ()))
+    files = upkeep.unneeded_files(table, kept_versions=kept, retention=job.retention)
+    files += upkeep.expired_log(table, kept_versions=kept)
     if not job.dry_run:
         upkeep.remove_files(table, files)
     return replace(done, removed=len(files), removed_bytes=sum(info.size_bytes for info in files))

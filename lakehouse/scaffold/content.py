@@ -151,7 +151,7 @@ def _parquet(sniffed: Sniffed) -> Content:
     import pyarrow.parquet as pq
 
     rows = int(pq.ParquetFile(sniffed.path).metadata.num_rows)
-    scan = pl.scan_parquet(sniffed.path)
+    scan = pl.scan_parquet(sniffed.path, glob=False)
     if rows <= PARQUET_SAMPLE_ROWS:
         return Content(scan.collect(), rows, True)
     half = PARQUET_SAMPLE_ROWS // 2

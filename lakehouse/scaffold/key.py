@@ -50,7 +50,7 @@ def _may_identify(values: pl.Series) -> bool:
 def _holds_in_file(sniffed: Sniffed, name: str) -> bool:
     """Filled and unique in the whole Parquet file, not only in the rows looked at (seconds for 20M rows)."""
     counted = (
-        pl.scan_parquet(sniffed.path)
+        pl.scan_parquet(sniffed.path, glob=False)
         .select(rows=pl.len(), distinct=pl.col(name).n_unique(), nulls=pl.col(name).null_count())
         .collect(engine="streaming")
     )

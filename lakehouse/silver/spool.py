@@ -149,7 +149,8 @@ class Spool:
                 rows_of_part.write_parquet(target, compression=_COMPRESSION)
         whole.unlink()
         for part_folder in sorted(folder.iterdir()):
-            yield pl.read_parquet(part_folder / "*.parquet", hive_partitioning=False).rechunk()
+            parts = sorted(part_folder.iterdir())
+            yield pl.read_parquet(parts, glob=False, hive_partitioning=False).rechunk()
 
     def park(self, output: pl.DataFrame) -> pl.LazyFrame:
         """A slice's rows on disk until the commit: memory holds one slice at a time."""

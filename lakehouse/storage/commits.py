@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,8 @@ from lakehouse.storage.schema import delta_schema
 
 #: Contended commits on object stores exceed the library's 15 retries about once in 290 (measured).
 MAX_COMMIT_RETRIES = 100
-#: The log outlives every restore point that an installation normally keeps.
 CHECKPOINT_INTERVAL = 50
+#: As long as any version of the log is kept at least. What restore points name is kept longer: ``upkeep.expired_log``.
 CONFIGURATION = {
     "delta.logRetentionDuration": "interval 90 days",
     "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
@@ -69,6 +69,13 @@ def properties(txns: Mapping[str, int], metadata: Mapping[str, Any], mark: str =
     )
 
 
+def nothing_more() -> Any:
+    """The library's commit without what it does behind it: its checkpoint is not flushed, its clean-up spares no kept version."""
+    import deltalake
+
+    return deltalake.PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
 def commit_info(version: int, raw: bytes) -> CommitInfo:
     entry: Mapping[str, Any] = next(
         (json.loads(line)["commitInfo"] for line in raw.splitlines() if b'"commitInfo"' in line[:20]), {}
@@ -110,4 +117,10 @@ def first_commit(
     for action in actions:
         if "commitInfo" in action:
             action["commitInfo"].get("operationParameters", {})["location"] = uri
-    return "\n".join(json.dumps(action, separators=(",", ":")) for action in actions).encode()
+    return content(actions)
+
+
+def content(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    """The lines of one commit. Characters stay as they are: see ``stats.stats_json``."""
+    lines = (json.dumps(entry, separators=(",", ":"), ensure_ascii=False) for entry in entries)
+    return "\n".join(lines).encode()

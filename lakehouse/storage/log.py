@@ -19,16 +19,17 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.errors import CommitConflict, StorageError
-from lakehouse.storage.commits import StagedFile
+from lakehouse.storage.commits import StagedFile, content
 from lakehouse.storage.deletion import FEATURE, Vector, vector_of
 from lakehouse.storage.objects import Objects
-from lakehouse.storage.stats import lower_bound, upper_bound
+from lakehouse.storage.stats import lower_bound, stats_json, upper_bound
 
 #: Where each takes milliseconds to be answered.
 REQUESTS_AT_ONCE = 16
 #: A commit that met this many others' is given up: the stage reads again and does what is left.
 _MAX_TURNS = 100
-_LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
+#: Names the newest checkpoint: readers begin there.
+LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 _READER_VERSION, _WRITER_VERSION = 3, 7
 #: What tables of the versions before allowed their writers, as features by name.
 _OLD_WRITER_FEATURES = (
@@ -84,7 +85,7 @@ def shrunk_entry(file: Mapping[str, Any], vector: Vector) -> dict[str, Any]:
         "add": {
             "path": file["path"], "partitionValues": {}, "size": file["size_bytes"],
             "modificationTime": file["modification_time"], "dataChange": True,
-            "stats": json.dumps(stats), "deletionVector": vector.descriptor(),
+            "stats": stats_json(stats), "deletionVector": vector.descriptor(),
         }
     }  # fmt: skip
 
@@ -157,13 +158,13 @@ def append_commit(
     Raises:
         CommitConflict: somebody has removed something, changed or removed the table, or committed one of the transactions.
     """
-    there = (commit_file(read_version), _checkpoint_file(read_version))
+    there = (commit_file(read_version), checkpoint_file(read_version))
     if all(objects.info(path) is None for path in there):
         # A commit behind a gap would make a table unreadable that was removed, and perhaps made again, meanwhile.
         raise CommitConflict(
             f"commit to {label}: version {read_version} is not there any more", hint="run again"
         )
-    data = "\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries).encode()
+    data = content(entries)
     ours = {entry["txn"]["appId"] for entry in entries if "txn" in entry}
     for version in range(read_version + 1, read_version + 1 + _MAX_TURNS):
         if objects.put_if_absent(commit_file(version), data, durable=True):
@@ -261,9 +262,9 @@ def _apply(found: dict[str, Vector], commit: Sequence[Mapping[str, Any]]) -> Non
 
 
 def _checkpoint_before(objects: Objects, version: int) -> int | None:
-    raw = objects.read(_LAST_CHECKPOINT)
+    raw = objects.read(LAST_CHECKPOINT)
     last = int(json.loads(raw).get("version", -1)) if raw else -1
-    if 0 <= last <= version and objects.info(_checkpoint_file(last)) is not None:
+    if 0 <= last <= version and objects.info(checkpoint_file(last)) is not None:
         return last
     there = (info.path.rpartition("/")[2] for info in objects.list("_delta_log/"))
     numbers = (
@@ -272,14 +273,15 @@ def _checkpoint_before(objects: Objects, version: int) -> int | None:
     return max((number for number in numbers if number <= version), default=None)
 
 
-def _checkpoint_file(version: int) -> str:
+def checkpoint_file(version: int) -> str:
+    """Where the checkpoint of this version is, below the table."""
     return f"_delta_log/{version:020d}.checkpoint.parquet"
 
 
 def _in_checkpoint(objects: Objects, version: int) -> dict[str, Vector]:
-    raw = objects.read(_checkpoint_file(version))
+    raw = objects.read(checkpoint_file(version))
     if raw is None:
-        raise StorageError(f"{objects.url(_checkpoint_file(version))} is missing", hint="lakehouse doctor")
+        raise StorageError(f"{objects.url(checkpoint_file(version))} is missing", hint="lakehouse doctor")
     files = pl.read_parquet(raw, columns=["add"])["add"].struct.unnest()
     if "deletionVector" not in files.columns:
         return {}

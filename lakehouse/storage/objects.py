@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,12 +142,19 @@ class Objects:
                 raise
 
     @patient
-    def write(self, path: str, data: bytes) -> None:
-        """Replace the object atomically: a reader sees the old content or the new, never a part."""
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Replace the object atomically: a reader sees the old content or the new, never a part.
+
+        Args:
+            durable: as of ``put_if_absent``.
+        """
         import obstore
 
         with translated(f"write {self.url(path)}"):
-            obstore.put(self._store, path, data)
+            if durable and not self.is_remote:
+                _replace_durably(Path(self.root, path), data)
+            else:
+                obstore.put(self._store, path, data)
 
     @patient
     def upload(self, path: str, file: Path) -> None:
@@ -225,6 +232,26 @@ class Objects:
 
 def _create_durably(target: Path, data: bytes) -> bool:
     """Write beside the target, flush, and link: a name that is there already is never replaced."""
+    with _flushed_beside(target, data) as beside:
+        try:
+            os.link(beside, target)
+        except FileExistsError:
+            return False
+    sync_folder(target.parent)
+    return True
+
+
+def _replace_durably(target: Path, data: bytes) -> None:
+    """Write beside the target, flush, and rename."""
+    with _flushed_beside(target, data) as beside:
+        os.replace(beside, target)
+    for folder in target.parents[:2]:  # the target's own folder may be a new name, too
+        sync_folder(folder)
+
+
+@contextmanager
+def _flushed_beside(target: Path, data: bytes) -> Iterator[Path]:
+    """A file beside the target with the data, on the disk; gone afterwards, unless it was renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -232,14 +259,9 @@ def _create_durably(target: Path, data: bytes) -> bool:
             sink.write(data)
             sink.flush()
             os.fsync(sink.fileno())
-        try:
-            os.link(beside, target)
-        except FileExistsError:
-            return False
+        yield beside
     finally:
         beside.unlink(missing_ok=True)
-    sync_folder(target.parent)
-    return True
 
 
 def sync_file(path: Path) -> None:

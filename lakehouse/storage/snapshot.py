@@ -21,6 +21,7 @@ from lakehouse.storage.commits import (
     StagedFile,
     add_action,
     commit_info,
+    nothing_more,
     properties,
 )
 from lakehouse.storage.deletion import Gone, Vector
@@ -241,9 +242,13 @@ class Snapshot:
             return self
         with translated(f"add columns {', '.join(columns)} to {self.table.label}"):
             handle = self._own_handle()
-            handle.alter.add_columns(list(delta_schema(columns).fields))
+            handle.alter.add_columns(
+                list(delta_schema(columns).fields), post_commithook_properties=nothing_more()
+            )
             self._sync_commit(handle.version())
-        return self.table.snapshot()
+        added = self.table.snapshot()
+        added._checkpoint_in_turn()
+        return added
 
     def commit(
         self,
@@ -304,6 +309,7 @@ class Snapshot:
             mode="append" if overwrite_schema is None else "overwrite",
             schema=handle.schema() if overwrite_schema is None else delta_schema(overwrite_schema),
             commit_properties=properties(txns, metadata, mark),
+            post_commithook_properties=nothing_more(),
         )
         handle.update_incremental()
         newest = handle.version()
@@ -313,6 +319,7 @@ class Snapshot:
         self._read = Version(handle, self.table.objects, self.table._open, self._read)
         if handle.version() == newest:
             RECENT.put(self.table.objects, self._read)
+        self._checkpoint_in_turn()
 
     def _commit_by_hand(self, changes: _Changes, mark: str) -> None:
         """All that adds files or takes something out: see ``storage.log``."""
@@ -336,12 +343,22 @@ class Snapshot:
         is_next = version == before.number + 1
         self._read = before.followed_by(version, changes.txns, is_next=is_next, same_protocol=not features)
         RECENT.put(objects, self._read)
-        if (version + 1) % CHECKPOINT_INTERVAL == 0:
+        self._checkpoint_in_turn()
+
+    def _checkpoint_in_turn(self) -> None:
+        """After each so many commits. What the checkpoint replaces of the log stays: maintenance knows which versions are kept."""
+        if (self.version + 1) % CHECKPOINT_INTERVAL == 0:
             # The commit stands whatever happens here; maintenance writes a checkpoint that is overdue.
             with suppress(Exception):
-                handle = table._open(version)
-                handle.create_checkpoint()
-                handle.cleanup_metadata()
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """A checkpoint at this version, on the disk when this returns: an empty one would keep readers from all of the log."""
+        self._own_handle().create_checkpoint()
+        if (folder := self.table._folder) is not None:
+            for path in (log.checkpoint_file(self.version), log.LAST_CHECKPOINT):
+                sync_file(folder / path)
+            sync_folder(folder / "_delta_log")
 
     def _merged(self, delete: Mapping[str, Any]) -> dict[str, Gone]:
         """The rows to take out together with those that are out already."""

@@ -9,6 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
+from polars import selectors
+
 from lakehouse import names
 
 #: Delta's own default; wider tables would swell the log.
@@ -102,6 +105,23 @@ def _ends(stats: Any) -> tuple[Any, Any]:
 
 #: The last of all characters.
 _LAST = "\U0010ffff"
+_FROM_THE_FIRST_RARE = r"(?s)[\x{10000}-\x{10FFFF}].*"
+
+
+def stats_json(stats: dict[str, Any]) -> str:
+    """As the log keeps statistics: characters as they are. The library reads an escaped U+20BB7 as U+10BB7, and others likewise
+    (deltalake 1.6.6): a bound of which a key's file would not be found any more."""
+    return json.dumps(stats, ensure_ascii=False)
+
+
+def wide_texts(files: pl.DataFrame) -> pl.DataFrame:
+    """The files with greatest texts that are never too low, also where their log has escaped characters.
+
+    From the first character behind U+FFFF on nothing is sure, so the last of all takes its place. Least texts may be: what
+    the library makes of such a character sorts before it.
+    """
+    greatest = selectors.starts_with("max.") & selectors.string()
+    return files.with_columns(greatest.str.replace(_FROM_THE_FIRST_RARE, _LAST))
 
 
 def lower_bound(value: Any) -> Any:
@@ -116,8 +136,8 @@ def lower_bound(value: Any) -> Any:
 def upper_bound(value: Any) -> Any:
     """What the log says of a largest value: never less than it."""
     if isinstance(value, str):
-        if len(value) <= _TEXT_LIMIT:
-            return value
+        if len(value) <= _TEXT_LIMIT or (len(value) == _TEXT_LIMIT + 1 and value[-1] == _LAST):
+            return value  # or it was raised before
         if value[_TEXT_LIMIT] == _LAST:
             raise ValueError  # nothing of this length sorts behind it
         return value[:_TEXT_LIMIT] + _LAST  # it sorts behind whatever was cut off

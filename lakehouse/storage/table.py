@@ -7,7 +7,6 @@ metadata together. Measured: Polars ``sink_parquet`` plus adoption is 1.4 times 
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from lakehouse.storage.objects import Objects, sync_file, sync_folder
 from lakehouse.storage.retry import patient
 from lakehouse.storage.schema import delta_ready
 from lakehouse.storage.snapshot import Snapshot
-from lakehouse.storage.stats import footer_stats
+from lakehouse.storage.stats import footer_stats, stats_json
 from lakehouse.storage.version import RECENT, Version
 
 #: Rows of one row group: what a reader decodes at least, who wants rows that a column's bounds tell apart.
@@ -256,7 +255,7 @@ class Table:
 
     def _adopt_one(self, path: str) -> StagedFile:
         footer, size = self.footer(path)
-        return StagedFile(path, size, footer.num_rows, json.dumps(footer_stats(footer)))
+        return StagedFile(path, size, footer.num_rows, stats_json(footer_stats(footer)))
 
     @patient
     def footer(self, path: str) -> tuple[Any, int]:

@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from lakehouse import names
-from lakehouse.errors import CommitConflict, ConservationError, LakehouseError
+from lakehouse.errors import CommitConflict, ConservationError, LakehouseError, StorageError
 from lakehouse.storage import log
 from lakehouse.storage.commits import CHECKPOINT_INTERVAL, StagedFile
 from lakehouse.storage.deletion import vector_of
@@ -30,10 +30,14 @@ from lakehouse.storage.parquet_join import joined
 from lakehouse.storage.retry import patient
 from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.table import ROW_GROUP_ROWS, Table
+from lakehouse.validation import parse_duration
 
-_LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 #: What a writer leaves in a table's folder: data files, and vectors of deleted rows.
 _DATA_FILE = re.compile(r"[^/]+\.parquet[^/]*|deletion_vector_[^/]+\.bin")
+#: Commits and checkpoints, with their version. What other tools may leave beside them stays.
+_LOG_FILE = re.compile(r"_delta_log/(\d{20})\.(?:json|checkpoint\.parquet)")
+#: What a version was built from is looked for in so many commits before it (``gold.versions``).
+_LOOKED_BACK = 50
 #: Parts are joined where they have so many bytes on average: smaller ones would leave row groups that cost readers more
 #: than their rows, and cost little to write again.
 _JOIN_PART_BYTES = 1 << 20
@@ -240,20 +244,71 @@ def _any_in(versions: Sequence[int], first: int, end: int) -> bool:
     return bisect_left(versions, first) < bisect_left(versions, end)
 
 
+def expired_log(
+    table: Table, *, kept_versions: Iterable[int], now_utc: datetime | None = None
+) -> list[ObjectInfo]:
+    """Commits and checkpoints that are older than the table keeps its log, and that nobody needs to open a kept version.
+
+    Spared besides: what opens a version that was the newest within that time. Every version is opened by the last checkpoint
+    before it and the commits from there on. So everything stays where no checkpoint that can be read lies far enough back.
+
+    The library's own clean-up, which its commits do, knows of no kept versions: it took away the published one of a table
+    that nothing had come to for as long, in the very commit that followed it (deltalake 1.6.6).
+    """
+    # Listed before the table is opened, as for data files.
+    listed = [
+        (int(m[1]), info)
+        for info in table.objects.list("_delta_log/")
+        if (m := _LOG_FILE.fullmatch(info.path))
+    ]
+    snapshot = table.snapshot()
+    retention = _log_retention(snapshot)
+    if retention is None:
+        return []
+    cutoff = (now_utc or datetime.now(UTC)) - retention
+    old = [(version, info) for version, info in listed if info.modified_at_utc < cutoff]
+    # The last of the old ones was the newest until somebody committed the next, which may be a moment ago.
+    superseded = max((version for version, _ in old), default=0)
+    oldest = min([superseded, snapshot.version, *kept_versions]) - _LOOKED_BACK
+    checkpoints = sorted(
+        (v for v, info in listed if info.path == log.checkpoint_file(v) and v <= oldest), reverse=True
+    )
+    start = next((version for version in checkpoints if _is_sound(table, version)), 0)
+    return [info for version, info in sorted(old, key=lambda found: found[0]) if version < start]
+
+
+def _log_retention(snapshot: Snapshot) -> timedelta | None:
+    """How long the table keeps its log; None where that is not said, or not understood: then for ever."""
+    properties = snapshot._read.configuration
+    if properties.get("delta.enableExpiredLogCleanup", "true").lower() != "true":
+        return None
+    try:
+        return parse_duration(properties.get("delta.logRetentionDuration", "").removeprefix("interval "))
+    except ValueError:
+        return None
+
+
+def _is_sound(table: Table, checkpoint: int) -> bool:
+    try:
+        return bool(table.footer(log.checkpoint_file(checkpoint))[0].num_rows)
+    except StorageError:
+        return False
+
+
 def remove_files(table: Table, files: Sequence[ObjectInfo]) -> None:
-    """Delete data files that no commit will ever name again."""
+    """Delete files that nobody will ever read again."""
     with ThreadPoolExecutor(log.REQUESTS_AT_ONCE) as pool:
         list(pool.map(table.objects.delete, [info.path for info in files]))
 
 
 def checkpoint_is_due(snapshot: Snapshot) -> bool:
     """True when a reader has more commits to go through than between two checkpoints: the last one failed."""
-    raw = snapshot.table.objects.read(_LAST_CHECKPOINT)
+    raw = snapshot.table.objects.read(log.LAST_CHECKPOINT)
     last = int(json.loads(raw).get("version", -1)) if raw else -1
     return snapshot.version - last > CHECKPOINT_INTERVAL
 
 
 def write_checkpoint(snapshot: Snapshot) -> None:
-    """A checkpoint at this version. Readers start at it; what it replaces of the log stays for its retention."""
+    """A checkpoint at this version. Readers start at it; what it replaces of the log stays until ``expired_log``."""
     with translated(f"write a checkpoint of {snapshot.table.label}", snapshot.table._folder):
-        snapshot._own_handle().create_checkpoint()
+        snapshot._checkpoint()

@@ -17,6 +17,7 @@ import polars as pl
 from lakehouse.storage.deletion import FEATURE, Vector
 from lakehouse.storage.log import actions, commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
+from lakehouse.storage.stats import wide_texts
 
 _KEPT = 1024
 #: Up to here a writer that adds files has nothing to look at; later versions of the protocol ask for more (change data, generated
@@ -128,8 +129,13 @@ class Version:
         return self._ask(lambda handle: handle.metadata().description)  # type: ignore[no-any-return]
 
     @cached_property
+    def configuration(self) -> dict[str, str]:
+        """The table's properties, ``delta.…``."""
+        return self._ask(lambda handle: handle.metadata().configuration)
+
+    @cached_property
     def files(self) -> pl.DataFrame:
-        frame = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
+        frame = self._ask(lambda handle: wide_texts(pl.DataFrame(handle.get_add_actions(flatten=True))))
         deleted = {path: vector.cardinality for path, vector in self.vectors.items()}
         gone = (
             pl.col("path").replace_strict(deleted, default=0, return_dtype=pl.Int64)

@@ -10,11 +10,14 @@ import pytest
 
 from lakehouse import checks
 from lakehouse.checks import CheckOutcome
-from lakehouse.errors import CheckFailed, GoldBuildError
+from lakehouse.errors import CheckFailed, GoldBuildError, StorageError
 from lakehouse.gold.build import ensure_manifest
+from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.gold.results import ModelResult, TestResult
+from lakehouse.gold.versions import pin_silver
 from lakehouse.settings import load_settings
-from lakehouse.storage import connect_duckdb
+from lakehouse.storage import connect_duckdb, upkeep
+from lakehouse.storage.log import commit_file
 from tests.gold.conftest import Workshop, order
 
 pytestmark = pytest.mark.slow
@@ -169,6 +172,18 @@ def test_rows_that_land_while_a_build_runs_are_left_for_the_next(shop: Workshop)
     assert landed == [1]
     assert result.silver_versions == {"orders": 0}
     assert shop.rows("b_second") == [{"n_first": 3, "n": 3}]
+
+
+def test_a_published_version_that_is_lost_is_told_with_the_way_out(shop: Workshop) -> None:
+    table = shop.lake.table("silver", "orders")
+    point = RestorePoint(id="p", created_at_utc="", tables={"silver/orders": 0})
+    shop.land_unchecked([order(4, "c", 1)])
+    assert pin_silver(shop.lake, ["orders"], point, None)[0]["orders"].snapshot.version == 0
+    upkeep.write_checkpoint(table.snapshot())
+    Path(table.uri, commit_file(0)).unlink()
+    with pytest.raises(StorageError, match=r"silver.orders has lost its published version 0") as error:
+        pin_silver(shop.lake, ["orders"], point, None)
+    assert "lakehouse run --select orders" in str(error.value.hint)
 
 
 def test_a_silver_version_that_failed_a_blocking_check_is_not_read(shop: Workshop) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import deltalake
 import pytest
@@ -222,10 +223,10 @@ def test_a_crash_between_point_and_pointer_leaves_the_point_before(
     result = daily.build_well()
     write = daily.lake.objects.write
 
-    def fail_on_pointer(path: str, data: bytes) -> None:
+    def fail_on_pointer(path: str, data: bytes, **options: Any) -> None:
         if path == restore_points.CURRENT:
             raise KeyboardInterrupt
-        write(path, data)
+        write(path, data, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(daily.lake.objects, "write", fail_on_pointer)
@@ -233,6 +234,20 @@ def test_a_crash_between_point_and_pointer_leaves_the_point_before(
             daily.publish(result)
     assert current_point(daily.lake) == before
     assert daily.publish(result).tables["gold/daily"] == 1
+
+
+@pytest.mark.parametrize("torn", ["point", "pointer"])
+def test_the_next_publish_puts_right_what_a_loss_of_power_left(daily: Workshop, torn: str) -> None:
+    first = daily.publish()
+    daily.land([order(4, "c", 1)])
+    second = daily.publish()
+    path = restore_points.CURRENT if torn == "pointer" else f"restore_points/{second.id}.json"
+    daily.lake.objects.write(path, b"")
+    assert heal(daily.lake, daily.settings) == (first if torn == "point" else second)
+    point = daily.publish()
+    assert point.tables == second.tables
+    assert restore_points.current_id(daily.lake) == point.id
+    assert current_point(daily.lake) == point
 
 
 def test_a_model_that_was_removed_leaves_the_catalog_and_not_the_older_points(daily: Workshop) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from lakehouse import doctor
+from lakehouse.errors import PointLost, StorageError
 from lakehouse.gold.restore_points import (
+    CURRENT,
     Keep,
     RestorePoint,
     current_point,
     expendable,
+    kept_versions,
     list_ids,
     new_id,
     save,
@@ -106,3 +112,98 @@ def test_maintenance_thins_them_out_and_then_removes_what_only_they_named(settin
     assert point is not None
     assert point.id == ids[0]
     assert list(maintain(lake, settings, {})) == []
+
+
+def two_points(lake: Lake) -> tuple[RestorePoint, RestorePoint]:
+    """An older one and the published one."""
+    older, newer = (
+        RestorePoint(id=new_id(at), created_at_utc=at.isoformat(), tables={"gold/x": at.day})
+        for at in (NOW, NOW + timedelta(days=1))
+    )
+    save(lake, older)
+    save(lake, newer)
+    return older, newer
+
+
+def test_the_point_is_on_the_disk_before_the_pointer_names_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a loss of power the pointer named an empty point, and every run stood still."""
+    lake = Lake.from_settings(settings)
+    Path(settings.root).mkdir()
+    happened: list[str | int] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(handle: int) -> None:
+        happened.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        happened.append(target.name)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    older, _ = two_points(lake)
+    folder = Path(settings.root, "restore_points")
+    point, folders = folder / f"{older.id}.json", [folder.stat().st_ino, folder.parent.stat().st_ino]
+    assert happened[:4] == [point.stat().st_ino, point.name, *folders]
+    assert happened[5:8] == ["CURRENT", *folders]
+    assert happened[-4:] == [Path(settings.root, CURRENT).stat().st_ino, "CURRENT", *folders]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["CURRENT", *(f"{i}.json" for i in list_ids(lake))]
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 40, b'{"id": "2026'])
+def test_where_the_published_point_is_torn_the_newest_other_one_counts_and_it_is_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    lake = Lake.from_settings(settings)
+    older, newer = two_points(lake)
+    assert doctor._restore_points(settings).state == "ok"
+    path = f"restore_points/{newer.id}.json"
+    lake.objects.write(path, content)
+    with caplog.at_level(logging.WARNING):
+        assert current_point(lake) == older
+    assert newer.id in caplog.text
+    assert older.id in caplog.text
+    found = doctor._restore_points(settings)
+    assert (found.state, path in found.detail) == ("fail", True)
+    with pytest.raises(PointLost):  # maintenance removes nothing meanwhile
+        kept_versions(lake)
+    lake.objects.delete(path)
+    assert current_point(lake) == older
+    assert CURRENT in doctor._restore_points(settings).detail
+    lake.objects.delete(f"restore_points/{older.id}.json")
+    with pytest.raises(PointLost):  # never "nothing was published yet"
+        current_point(lake)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 23])
+def test_a_torn_pointer_is_told_and_the_newest_point_counts(
+    settings: Settings, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    lake = Lake.from_settings(settings)
+    _, newer = two_points(lake)
+    lake.objects.write(CURRENT, content)
+    assert current_point(lake) == newer
+    assert newer.id in caplog.text
+    assert CURRENT in doctor._restore_points(settings).detail
+
+
+def test_a_point_that_may_not_be_read_is_no_lost_point(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.from_settings(settings)
+    two_points(lake)
+    real = lake.objects.read
+
+    def read(path: str) -> bytes | None:
+        if path.endswith(".json"):
+            raise StorageError("permission denied")
+        return real(path)
+
+    monkeypatch.setattr(lake.objects, "read", read)
+    with pytest.raises(StorageError, match="permission denied"):
+        current_point(lake)

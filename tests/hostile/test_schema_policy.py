@@ -55,6 +55,17 @@ def test_short_lines_are_found_where_the_last_column_is_a_number_since_the_sourc
     ]
 
 
+@pytest.mark.parametrize("root", ["lake[1]", "la?e", "*"])
+def test_a_root_that_looks_like_a_pattern_is_a_folder_like_any_other(tmp_path: Path, root: str) -> None:
+    """Short lines and rescued values are looked for in what has just been staged: the run stopped, or read another folder."""
+    test_short_lines_are_found_where_the_last_column_is_a_number_since_the_source_was_parquet(tmp_path / root)
+    test_a_retyped_column_is_rescued_value_by_value(tmp_path / root / "more")
+    lines = Inbox(tmp_path / root / "lines", "jsonl")
+    lines.put("a.jsonl", '{"id": 1}\n{"id": 2}\n')
+    lines.ingest()
+    assert lines.rows("id") == [("1",), ("2",)]
+
+
 def test_a_renamed_column_is_one_new_and_one_missing_and_both_are_told(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "lake")
     inbox.put("a.csv", "id,name\n1,ann\n")

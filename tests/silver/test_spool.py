@@ -30,6 +30,13 @@ def spool_of(tmp_path: Path, memory: SharedMemory) -> spool.Spool:
     return spool.Spool(bench.settings, bench.pipeline, sample, memory)
 
 
+def test_slices_of_a_lake_whose_root_looks_like_a_pattern(tmp_path: Path, rows: pl.LazyFrame) -> None:
+    with spool_of(tmp_path / "lake[1]", SharedMemory(1)) as held:
+        slices = list(held.slices(rows, ROWS, ["id"]))
+    assert len(slices) > 5
+    assert sorted(pl.concat(slices)["id"].to_list()) == list(range(ROWS))
+
+
 @pytest.mark.parametrize("how", ["anti", "semi"])
 def test_slices_have_every_row_once_though_a_join_keeps_no_order(
     tmp_path: Path, rows: pl.LazyFrame, how: str

@@ -16,7 +16,8 @@ import polars as pl
 import pytest
 
 from lakehouse.errors import CommitConflict
-from lakehouse.storage import StagedFile, Table
+from lakehouse.storage import StagedFile, Table, upkeep
+from lakehouse.storage.commits import CHECKPOINT_INTERVAL
 from tests.storage.conftest import FRAME, create
 
 
@@ -93,6 +94,33 @@ def test_a_commit_and_what_it_names_are_on_the_disk_before_it_is_answered(
     assert len(named) == (by != "added columns")
     folders = [log_folder, *([Path(table.uri), *Path(table.uri).parents[:2]] if by == "first commit" else [])]
     wanted = [newest, *(Path(table.uri, path) for path in named), *folders]
+    assert [path.name for path in wanted if path.stat().st_ino not in synced] == []
+
+
+@pytest.mark.parametrize("by", ["commit", "added columns", "maintenance"])
+def test_a_checkpoint_is_on_the_disk_when_its_commit_is_answered(
+    table: Table, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """After a loss of power an empty checkpoint under a sound hint kept everybody from opening the table."""
+    create(table)
+    for _ in range(CHECKPOINT_INTERVAL - 2):
+        table.snapshot().commit()
+    synced: set[int] = set()
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if by == "commit":
+        table.snapshot().commit()
+    elif by == "added columns":
+        table.snapshot().add_columns({"more": pl.Int64()})
+    else:
+        upkeep.write_checkpoint(table.snapshot())
+    log = Path(table.uri, "_delta_log")
+    wanted = [next(log.glob("*.checkpoint.parquet")), log / "_last_checkpoint", log]
     assert [path.name for path in wanted if path.stat().st_ino not in synced] == []
 
 
