@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,12 +26,23 @@ Stage = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option(help="At most so many rows, the oldest first.", min=1)]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        help="Only rows that were there at this instant (UTC): neither refused nor opened again later."
+    ),
+]
 StateOption = Annotated[str, typer.Option("--state", help="open, releasing, released, resolved or all.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_(
-    rule: Rule = None, batch: Batch = None, file: File = None, stage: Stage = None, as_json: AsJson = False
+    rule: Rule = None,
+    batch: Batch = None,
+    file: File = None,
+    stage: Stage = None,
+    until: Until = None,
+    as_json: AsJson = False,
 ) -> None:
     """How many rows each rule refused, per table, and what became of them.
 
@@ -39,11 +51,11 @@ def list_(
     from lakehouse.cli.output import print_json, print_table, say
     from lakehouse.ops import refused
 
-    found = refused.summary(_lake(), selection(rule, batch, file, stage)).to_dicts()
+    found = refused.summary(_lake(), selection(rule, batch, file, stage, until=until)).to_dicts()
     if as_json:
         print_json(found)
     elif not found:
-        chosen = any(value is not None for value in (rule, batch, file, stage))
+        chosen = any(value is not None for value in (rule, batch, file, stage, until))
         say("No row fits." if chosen else "Quarantine is empty: every row that came was accepted.")
     else:
         print_table(
@@ -68,6 +80,7 @@ def show(
     batch: Batch = None,
     file: File = None,
     stage: Stage = None,
+    until: Until = None,
     state: StateOption = "open",
     limit: Annotated[int, typer.Option(help="At most so many rows, the newest first.", min=1)] = 10,
     as_json: AsJson = False,
@@ -80,7 +93,7 @@ def show(
     from lakehouse.ops import refused
 
     found = refused.rows(
-        _lake(), table, selection(rule, batch, file, stage, limit), states=_states(state)
+        _lake(), table, selection(rule, batch, file, stage, limit, until), states=_states(state)
     ).to_dicts()
     if as_json:
         print_json(found)
@@ -109,6 +122,7 @@ def export(
     batch: Batch = None,
     file: File = None,
     stage: Stage = None,
+    until: Until = None,
     state: StateOption = "open",
     limit: Limit = None,
     landable: Annotated[
@@ -124,38 +138,56 @@ def export(
 
     Example: lakehouse quarantine export flights --to refused.csv --landable
     """
+    from dataclasses import replace
+
+    import polars as pl
+
     from lakehouse import quarantine
     from lakehouse.cli.output import print_json, say
     from lakehouse.ops import refused
 
-    rows = refused.rows(
-        _lake(), table, selection(rule, batch, file, stage, limit), states=_states(state), newest_first=False
-    )
+    lake, states = _lake(), _states(state)
+    chosen, left_out = selection(rule, batch, file, stage, limit, until), 0
+    if (
+        landable
+    ):  # what bronze refused has no columns: it is not in the file, and must not count towards its limit
+        unreadable = replace(chosen, stage="bronze", limit=None)
+        left_out = 0 if stage == "silver" else refused.rows(lake, table, unreadable, states=states).height
+        chosen = replace(chosen, stage="silver") if stage is None else chosen
+    rows = refused.rows(lake, table, chosen, states=states, newest_first=False)
     written = quarantine.export(rows, to, landable=landable, overwrite=overwrite)
-    unreadable = rows.height - written
     if as_json:
-        print_json({"table": table, "file": str(to), "rows": written, "left_out": unreadable})
+        print_json({"table": table, "file": str(to), "rows": written, "left_out": left_out})
         return
     say(f"{written} rows of {table} written to {to}")
-    if unreadable:
+    if left_out:
         say(
-            f"{unreadable} could not be read into columns and are not among them: export them without --landable"
+            f"{left_out} could not be read into columns and are not among them: export them without --landable"
         )
-    if landable and written:
+    marked = rows.filter(pl.col("_state") == "open")
+    if landable and written and marked.height:
         say(
             f"Next: correct the file, land it under a new name, lakehouse run --select {table}, and then mark the rows:"
         )
-        chosen = _as_options(rule=rule, batch=batch, file=file, stage=stage, limit=limit)
+        # Rows that come until then, the corrected ones among them, may be refused again: they stay open.
+        newest = marked.select(quarantine.there_since().max()).item()
+        exported = replace(chosen, limit=limit and marked.height, until=newest)
         say(
-            f"  lakehouse quarantine resolve {table}{chosen} --note 'landed again as …'   (then with --apply)"
+            f"  lakehouse quarantine resolve {table}{as_options(exported)} --note 'landed again as …'   (then with --apply)"
         )
 
 
-def _as_options(**values: str | int | None) -> str:
-    """The options of a verb as a person would type them again: what was exported is what is marked."""
+def as_options(chosen: Selection) -> str:
+    """A selection as a person would type it again: what was shown or exported is what the next command is about."""
+    values = vars(chosen) | {"until": chosen.until and instant(chosen.until)}
     return "".join(
         f" --{name} {shlex.quote(str(value))}" for name, value in values.items() if value is not None
     )
+
+
+def instant(value: datetime) -> str:
+    """An instant in UTC, whole, as ``--until`` takes it."""
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def selection(
@@ -164,13 +196,22 @@ def selection(
     file: str | None = None,
     stage: str | None = None,
     limit: int | None = None,
+    until: str | None = None,
 ) -> Selection:
-    """The options of a verb as one value. A stage that does not exist is wrong usage."""
+    """The options of a verb as one value. A stage that does not exist, or no instant, is wrong usage."""
     from lakehouse.quarantine import Selection
 
     if stage not in (None, "bronze", "silver"):
         raise typer.BadParameter(f"{stage!r} is neither bronze nor silver", param_hint="--stage")
-    return Selection(rule, batch, file, stage, limit)
+    try:
+        latest = None if until is None else datetime.fromisoformat(until)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{until!r} is no instant; write for example 2013-03-09T12:00:00Z", param_hint="--until"
+        ) from None
+    if latest is not None:
+        latest = latest.replace(tzinfo=UTC) if latest.tzinfo is None else latest.astimezone(UTC)
+    return Selection(rule, batch, file, stage, limit, latest)
 
 
 def _states(state: str) -> tuple[str, ...]:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli.quarantine import AsJson, Batch, File, Limit, Rule, Stage, Table, selection
+from lakehouse.cli.quarantine import (
+    AsJson,
+    Batch,
+    File,
+    Limit,
+    Rule,
+    Stage,
+    Table,
+    Until,
+    as_options,
+    selection,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
     from lakehouse.pipelines import Pipeline
-    from lakehouse.quarantine import Resolved
+    from lakehouse.quarantine import Resolved, Selection
     from lakehouse.settings import Settings
     from lakehouse.silver import Replayed
 
@@ -29,6 +41,7 @@ def replay(
     file: File = None,
     stage: Stage = None,
     limit: Limit = None,
+    until: Until = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what today's rules would release; write nothing.")
     ] = False,
@@ -46,14 +59,15 @@ def replay(
     from lakehouse.storage import Lake
 
     settings = load_settings()
+    chosen = selection(rule, batch, file, stage, limit, until)
     done = silver.replay(
-        Lake.from_settings(settings), settings, _pipeline(settings, table), selection(rule, batch, file, stage, limit),
+        Lake.from_settings(settings), settings, _pipeline(settings, table), chosen,
         dry_run=dry_run, actor=actor or current_user(), note=note,
     )  # fmt: skip
     if as_json:
         print_json(_as_json(done))
     else:
-        _print(done)
+        _print(done, chosen)
 
 
 def resolve(
@@ -64,6 +78,7 @@ def resolve(
     file: File = None,
     stage: Stage = None,
     limit: Limit = None,
+    until: Until = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Do it. Without this, only say which rows are meant.")
     ] = False,
@@ -83,7 +98,7 @@ def resolve(
     from lakehouse.storage import Lake
 
     done = quarantine.resolve(
-        Lake.from_settings(load_settings()), table, selection(rule, batch, file, stage, limit),
+        Lake.from_settings(load_settings()), table, selection(rule, batch, file, stage, limit, until),
         note=note, actor=actor or current_user(), apply=apply, undo=undo,
     )  # fmt: skip
     if as_json:
@@ -130,7 +145,7 @@ def _as_json(done: Replayed) -> dict[str, Any]:
     return document
 
 
-def _print(done: Replayed) -> None:
+def _print(done: Replayed, chosen: Selection) -> None:
     from lakehouse.cli.output import say
 
     name = done.table
@@ -156,11 +171,18 @@ def _print(done: Replayed) -> None:
         for rule, rows in done.still_broken.items():
             _plain(f"  {rows:>7,}  {rule}")
     if done.unreadable:
+        # Those that were met and no others: lines of the corrected file may be refused again, and stay open.
+        met = replace(
+            chosen, stage="bronze", limit=chosen.limit and done.unreadable, until=done.unreadable_until_utc
+        )
+        options = as_options(met)
         say(f"{done.unreadable} lines or files could not be read at all; no rule can release them.")
         say(
-            f"  next: lakehouse quarantine export {name} --stage bronze --to broken.csv; correct them, land them again, then:"
+            f"  next: lakehouse quarantine export {name}{options} --to broken.csv; correct them, land them again, then:"
         )
-        say(f"        lakehouse quarantine resolve {name} --stage bronze --note 'landed again' --apply")
+        say(
+            f"        lakehouse quarantine resolve {name}{options} --note 'landed again'   (then with --apply)"
+        )
     if done.missing:
         say(f"{done.missing} are not in bronze any more and stay open")
     if done.unrefined:
@@ -168,7 +190,7 @@ def _print(done: Replayed) -> None:
     if done.dry_run:
         say(
             "Nothing was written."
-            + (f" To do it: lakehouse quarantine replay {name}" if done.released else "")
+            + (f" To do it: lakehouse quarantine replay {name}{as_options(chosen)}" if done.released else "")
         )
     elif done.released or done.healed:
         say(f"Next: lakehouse run --select {name} checks and publishes them")

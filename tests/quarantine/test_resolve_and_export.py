@@ -63,6 +63,16 @@ def test_a_mistake_can_be_undone(bench: Bench) -> None:
     assert bench.use("Open").replay().released == 2
 
 
+def test_a_row_that_was_opened_again_counts_from_then(bench: Bench) -> None:
+    before = Selection(until=bench.quarantined()["_quarantined_at_utc"].max())
+    assert bench.resolve(before, apply=False).rows.height == 3
+    bench.resolve(Selection(stage="bronze"))
+    assert bench.resolve(before, undo=True, note="wrong row").rows.height == 1
+    assert bench.resolve(before, apply=False).rows.height == 2
+    since = bench.quarantined().select(quarantine.there_since().max()).item()
+    assert bench.resolve(Selection(until=since)).rows.height == 3
+
+
 def test_a_released_row_cannot_be_resolved(bench: Bench) -> None:
     bench.use("Open").replay()
     assert bench.resolve(Selection(stage="silver")).rows.is_empty()
