@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from lakehouse.pipelines import Pipeline
     from lakehouse.quarantine import Selection
+    from lakehouse.settings import Settings
     from lakehouse.storage import Lake
 
 Table = Annotated[str, typer.Argument(help="Table whose refused rows are meant.")]
@@ -116,7 +118,11 @@ def show(
 def export(
     table: Table,
     to: Annotated[
-        Path, typer.Option("--to", help="File to write; its ending says the format: .csv, .jsonl, .parquet.")
+        Path,
+        typer.Option(
+            "--to",
+            help="File to write; its ending says the format: .csv, .jsonl, .parquet. With --landable: as the source's files end.",
+        ),
     ],
     rule: Rule = None,
     batch: Batch = None,
@@ -128,7 +134,8 @@ def export(
     landable: Annotated[
         bool,
         typer.Option(
-            "--landable", help="Only the source's own columns, so that the corrected file can be landed."
+            "--landable",
+            help="Only the source's own columns, written as its files are, so that the corrected file can be landed.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
@@ -145,8 +152,12 @@ def export(
     from lakehouse import quarantine
     from lakehouse.cli.output import print_json, say
     from lakehouse.ops import refused
+    from lakehouse.settings import load_settings
+    from lakehouse.storage import Lake
 
-    lake, states = _lake(), _states(state)
+    settings, states = load_settings(), _states(state)
+    lake = Lake.from_settings(settings)
+    source = find_pipeline(settings, table).spec.source if landable else None
     chosen, left_out = selection(rule, batch, file, stage, limit, until), 0
     if (
         landable
@@ -155,7 +166,7 @@ def export(
         left_out = 0 if stage == "silver" else refused.rows(lake, table, unreadable, states=states).height
         chosen = replace(chosen, stage="silver") if stage is None else chosen
     rows = refused.rows(lake, table, chosen, states=states, newest_first=False)
-    written = quarantine.export(rows, to, landable=landable, overwrite=overwrite)
+    written = quarantine.export(rows, to, source=source, overwrite=overwrite)
     if as_json:
         print_json({"table": table, "file": str(to), "rows": written, "left_out": left_out})
         return
@@ -223,6 +234,19 @@ def _states(state: str) -> tuple[str, ...]:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}, all", param_hint="--state")
     # A release that was stopped half-way still waits for somebody.
     return ("open", "releasing") if state == "open" else (state,)
+
+
+def find_pipeline(settings: Settings, table: str) -> Pipeline:
+    """The declaration of the table. Raises ``DeclarationError`` when there is none."""
+    from lakehouse.errors import DeclarationError
+    from lakehouse.pipelines import load_pipelines
+
+    pipelines = load_pipelines(settings)
+    if table not in pipelines:
+        raise DeclarationError(
+            f"no pipeline is named {table!r}", hint=f"known: {', '.join(pipelines) or 'none'}"
+        )
+    return pipelines[table]
 
 
 def _lake() -> Lake:

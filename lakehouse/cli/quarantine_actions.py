@@ -17,15 +17,14 @@ from lakehouse.cli.quarantine import (
     Table,
     Until,
     as_options,
+    find_pipeline,
     selection,
 )
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from lakehouse.pipelines import Pipeline
     from lakehouse.quarantine import Resolved, Selection
-    from lakehouse.settings import Settings
     from lakehouse.silver import Replayed
 
 Actor = Annotated[str | None, typer.Option(help="Who does it. Default: the user of this machine.")]
@@ -61,7 +60,7 @@ def replay(
     settings = load_settings()
     chosen = selection(rule, batch, file, stage, limit, until)
     done = silver.replay(
-        Lake.from_settings(settings), settings, _pipeline(settings, table), chosen,
+        Lake.from_settings(settings), settings, find_pipeline(settings, table), chosen,
         dry_run=dry_run, actor=actor or current_user(), note=note,
     )  # fmt: skip
     if as_json:
@@ -122,18 +121,6 @@ def current_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _pipeline(settings: Settings, table: str) -> Pipeline:
-    from lakehouse.errors import DeclarationError
-    from lakehouse.pipelines import load_pipelines
-
-    pipelines = load_pipelines(settings)
-    if table not in pipelines:
-        raise DeclarationError(
-            f"no pipeline is named {table!r}", hint=f"known: {', '.join(pipelines) or 'none'}"
-        )
-    return pipelines[table]
 
 
 def _as_json(done: Replayed) -> dict[str, Any]:
