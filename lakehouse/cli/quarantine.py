@@ -91,7 +91,7 @@ def show(
 
     Example: lakehouse quarantine show flights --batch 3 --limit 5
     """
-    from lakehouse.cli.output import console, print_json, say
+    from lakehouse.cli.output import print_json, say
     from lakehouse.ops import refused
 
     found = refused.rows(
@@ -100,17 +100,14 @@ def show(
     if as_json:
         print_json(found)
         return
-    plain = console()
     for row in found:
         where = row["_source_position"] or f"row {row['_source_row']}"
-        plain.print(", ".join(row["_broken_rules"] or []), style="bold", markup=False, soft_wrap=True)
-        plain.print(
-            f"  batch {row['_batch_id']}, {row['_source_file']}, {where}", markup=False, soft_wrap=True
-        )
+        say((", ".join(row["_broken_rules"] or []), "bold"))
+        say(f"  batch {row['_batch_id']}, {row['_source_file']}, {where}")
         if row["_state"] != "open":
             said = f": {row['_note']}" if row["_note"] else ""
-            plain.print(f"  {row['_state']} by {row['_actor']}{said}", markup=False, soft_wrap=True)
-        plain.print(f"  {row['_raw']}", markup=False, soft_wrap=True)
+            say(f"  {row['_state']} by {row['_actor']}{said}")
+        say(f"  {row['_raw']}")
     if not found:
         say("No row fits." if state == "all" else f"No {state} row fits (--state all shows every one).")
 

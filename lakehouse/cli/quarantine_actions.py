@@ -143,7 +143,7 @@ def _print(done: Replayed, chosen: Selection) -> None:
         say(f"{done.pending} rows of an earlier replay that was stopped are released first")
     would = "would be " if done.dry_run else ""
     if done.selected or not (done.unreadable or done.healed):
-        say(f"[bold]{done.released}[/] of {done.selected} open rows of {name} {would}released")
+        say((f"{done.released}", "bold"), f" of {done.selected} open rows of {name} {would}released")
     _print_places(done.release)
     if done.released and not done.dry_run and done.version is not None:
         parts = [f"{value} {what}" for what, value in (
@@ -154,9 +154,9 @@ def _print(done: Replayed, chosen: Selection) -> None:
     elif done.released and not done.dry_run:
         say(f"  carried out by another replay at the same time (release {done.action_id})")
     if done.held.height:
-        say(f"[bold]{done.held.height}[/] are still refused by today's rules:")
+        say((f"{done.held.height}", "bold"), " are still refused by today's rules:")
         for rule, rows in done.still_broken.items():
-            _plain(f"  {rows:>7,}  {rule}")
+            say(f"  {rows:>7,}  {rule}")
     if done.unreadable:
         # Those that were met and no others: lines of the corrected file may be refused again, and stay open.
         met = replace(
@@ -184,10 +184,12 @@ def _print(done: Replayed, chosen: Selection) -> None:
 
 
 def _print_places(rows: pl.DataFrame) -> None:
+    from lakehouse.cli.output import say
+
     for row in rows.head(_SHOWN).iter_rows(named=True):
-        _plain(f"  batch {row['_batch_id']}, {row['_source_file']}, row {row['_source_row']}")
+        say(f"  batch {row['_batch_id']}, {row['_source_file']}, row {row['_source_row']}")
     if rows.height > _SHOWN:
-        _plain(f"  and {rows.height - _SHOWN:,} more (--json lists up to {_SHOWN_JSON:,})")
+        say(f"  and {rows.height - _SHOWN:,} more (--json lists up to {_SHOWN_JSON:,})")
 
 
 def _print_resolved(done: Resolved, apply: bool) -> None:
@@ -197,19 +199,13 @@ def _print_resolved(done: Resolved, apply: bool) -> None:
     if done.rows.is_empty():
         say(f"No {'resolved' if done.undone else 'open'} row fits.")
         return
-    say(f"[bold]{done.rows.height}[/] rows of {done.table} {'' if apply else 'would be '}{what}")
+    say((f"{done.rows.height}", "bold"), f" rows of {done.table} {'' if apply else 'would be '}{what}")
     for row in done.rows.head(_SHOWN).iter_rows(named=True):
         where = row["_source_position"] or f"row {row['_source_row']}"
-        _plain(
+        say(
             f"  batch {row['_batch_id']}, {row['_source_file']}, {where}: {', '.join(row['_broken_rules'] or [])}"
         )
     if done.rows.height > _SHOWN:
-        _plain(f"  and {done.rows.height - _SHOWN:,} more")
+        say(f"  and {done.rows.height - _SHOWN:,} more")
     if not apply:
         say("Nothing was written. To do it, add --apply")
-
-
-def _plain(text: str) -> None:
-    from lakehouse.cli.output import console
-
-    console().print(text, markup=False, soft_wrap=True)
