@@ -73,6 +73,16 @@ def test_a_wrong_setting_names_the_variable(tmp_path: Path) -> None:
     assert "512MiB" in done.stderr
 
 
+def test_a_missing_folder_of_declarations_is_a_wrong_setting(tmp_path: Path) -> None:
+    done = run_cli("validate", root=tmp_path, LAKEHOUSE_PIPELINES_DIR=str(tmp_path / "missing"))
+    assert done.returncode == USAGE
+    assert f"LAKEHOUSE_PIPELINES_DIR: {tmp_path / 'missing'}" in done.stderr
+    (tmp_path / "missing").mkdir()
+    assert (
+        run_cli("validate", root=tmp_path, LAKEHOUSE_PIPELINES_DIR=str(tmp_path / "missing")).returncode == OK
+    )
+
+
 def test_debug_shows_the_traceback_and_nothing_else_does(tmp_path: Path) -> None:
     assert "Traceback" in run_cli("--debug", "query", "select 1", root=tmp_path).stderr
     assert "Traceback" not in run_cli("query", "select 1", root=tmp_path).stderr
