@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lakehouse.errors import PermanentError
+from lakehouse.errors import WrongUsage
 from lakehouse.pipelines.model import SourceSpec
 from lakehouse.quarantine import landable
 from lakehouse.storage.failures import translated
@@ -27,22 +27,22 @@ def export(
     file can be landed as it is. Lines that could not be read into columns (stage bronze) are not among those.
 
     Raises:
-        PermanentError: the ending says no format, or not the source's; the file exists and ``overwrite`` is false;
-            a value cannot be written as the source writes.
+        WrongUsage: the ending says no format, or not the source's; the file exists and ``overwrite`` is false.
+        PermanentError: a value cannot be written as the source writes.
     """
     ending = target.suffix.lower()
     if source is not None and ending not in (fitting := landable.endings(source)):
-        raise PermanentError(
+        raise WrongUsage(
             f"{target}: the source's files are {source.format}, and a file that is to land there ends in {' or '.join(fitting)}",
             hint=f"--to {target.stem or 'refused'}{fitting[0]}, or leave out --landable",
         )
     if source is None and ending not in ENDINGS:
-        raise PermanentError(
+        raise WrongUsage(
             f"{target}: the file's ending says the format, and {ending or 'none'} is not one of {', '.join(ENDINGS)}",
             hint=f"--to {target.stem or 'refused'}.csv",
         )
     if target.exists() and not overwrite:
-        raise PermanentError(f"{target} exists already", hint="choose another name, or add --overwrite")
+        raise WrongUsage(f"{target} exists already", hint="choose another name, or add --overwrite")
     records = [] if source is None else landable.records(rows)
     # A reader never sees half a file.
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")

@@ -176,8 +176,13 @@ def test_a_resolved_row_disappears_from_what_is_open_and_stays_in_what_was_refus
     }  # fmt: skip
 
 
-def test_wrong_usage_is_told_from_nothing_there(shell: Shell) -> None:
+def test_wrong_usage_is_told_from_nothing_there(shell: Shell, tmp_path: Path) -> None:
     shell.run("resolve", "orders", "--apply", code=2)
+    assert "a note is needed" in shell.run("resolve", "orders", "--note", " ", code=2)
+    (tmp_path / "there.csv").write_text("mine")
+    assert "exists already" in shell.run("export", "orders", "--to", str(tmp_path / "there.csv"), code=2)
+    landable = shell.run("export", "orders", "--to", str(tmp_path / "x.jsonl"), "--landable", code=2)
+    assert "ends in .csv" in landable
     shell.run("show", "orders", "--state", "lost", code=2)
     shell.run("list", "--stage", "gold", code=2)
     assert "known: orders" in shell.run("replay", "order", code=2)
