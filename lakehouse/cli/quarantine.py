@@ -155,15 +155,16 @@ def export(
     settings, states = load_settings(), _states(state)
     lake = Lake.from_settings(settings)
     source = find_pipeline(settings, table).spec.source if landable else None
+    bronze = lake.table("bronze", table).snapshot_or_none() if landable else None
+    types = bronze.schema() if bronze is not None else None
     chosen, left_out = selection(rule, batch, file, stage, limit, until), 0
-    if (
-        landable
-    ):  # what bronze refused has no columns: it is not in the file, and must not count towards its limit
+    # What bronze refused has no columns: it is not in the file, and must not count towards its limit.
+    if landable:
         unreadable = replace(chosen, stage="bronze", limit=None)
         left_out = 0 if stage == "silver" else refused.rows(lake, table, unreadable, states=states).height
         chosen = replace(chosen, stage="silver") if stage is None else chosen
     rows = refused.rows(lake, table, chosen, states=states, newest_first=False)
-    written = quarantine.export(rows, to, source=source, overwrite=overwrite)
+    written = quarantine.export(rows, to, source=source, types=types, overwrite=overwrite)
     if as_json:
         print_json({"table": table, "file": str(to), "rows": written, "left_out": left_out})
         return

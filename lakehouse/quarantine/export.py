@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -18,13 +19,18 @@ _JOINED = "; "
 
 
 def export(
-    rows: pl.DataFrame, target: Path, *, source: SourceSpec | None = None, overwrite: bool = False
+    rows: pl.DataFrame,
+    target: Path,
+    *,
+    source: SourceSpec | None = None,
+    types: Mapping[str, pl.DataType] | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Write refused rows to ``target`` (CSV, JSONL or Parquet by its ending); the number of rows written.
 
     The file has every column of quarantine, ``_raw`` with the row as it came. With ``source``: only the source's own
     columns, taken from ``_raw`` and written as its files are (format, delimiter, encoding …), so that the corrected
-    file can be landed as it is. Lines that could not be read into columns (stage bronze) are not among those.
+    file can be landed as it is; ``types`` are those of its bronze table. Lines that could not be read into columns (stage bronze) are not among those.
 
     Raises:
         WrongUsage: the ending says no format, or not the source's; the file exists and ``overwrite`` is false.
@@ -50,7 +56,7 @@ def export(
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             if source is not None:
-                landable.write(records, part, source)
+                landable.write(records, part, source, types or {})
             elif ending == ".csv":
                 _flat(rows).write_csv(part)
             elif ending == ".parquet":

@@ -40,16 +40,15 @@ def records(rows: pl.DataFrame) -> list[Record]:
     return found
 
 
-def write(found: Sequence[Record], path: Path, source: SourceSpec) -> None:
-    """Write records as a file of ``source``.
+def write(found: Sequence[Record], path: Path, source: SourceSpec, types: Mapping[str, pl.DataType]) -> None:
+    """Write records as a file of ``source``; ``types`` are those of bronze, which Parquet files have, too.
 
     Raises:
         PermanentError: a value has no form in the source's encoding or dialect; names column and row.
     """
     columns = list(dict.fromkeys(name for record in found for name in record))
     if source.format == "parquet":
-        data = [{name: record.get(name) for name in columns} for record in found]
-        pl.from_dicts(data, infer_schema_length=None).write_parquet(path)
+        pl.DataFrame([_typed(name, found, types.get(name)) for name in columns]).write_parquet(path)
     elif source.format == "csv":
         _write_csv(found, columns, path, source.csv)
     else:
@@ -57,6 +56,26 @@ def write(found: Sequence[Record], path: Path, source: SourceSpec) -> None:
         is_array = source.format == "json"
         text = "[\n" + ",\n".join(lines) + "\n]\n" if is_array else "".join(f"{line}\n" for line in lines)
         path.write_text(text, encoding="utf-8")
+
+
+def _typed(name: str, found: Sequence[Record], dtype: pl.DataType | None) -> pl.Series:
+    """A column in its type: a date that lands as text would be rescued, and its column empty.
+
+    What bronze rescued fits its type no more than before; then the column has the type of what stands there.
+    """
+    values = [record.get(name) for record in found]
+    is_bytes = dtype == pl.Binary  # hexadecimal digits in ``_raw``
+    if dtype is not None:
+        written = pl.Series([json.dumps({name: value}) for value in values], dtype=pl.String)
+        shape = pl.Struct({name: pl.String() if is_bytes else dtype})
+        try:
+            column = written.str.json_decode(shape).struct.field(name)
+            column = column.str.decode("hex") if is_bytes else column
+            if column.null_count() == sum(value is None for value in values):
+                return column
+        except pl.exceptions.PolarsError:
+            pass
+    return pl.from_dicts([{name: value} for value in values], infer_schema_length=None)[name]
 
 
 def _write_csv(found: Sequence[Record], columns: list[str], path: Path, options: CsvOptions) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pandera.polars as pa
 import polars as pl
 import pytest
 
+from lakehouse.contracts.model import Contract, TimestampUtc
 from lakehouse.errors import PermanentError
 from lakehouse.ops import refused
 from lakehouse.pipelines.model import SourceSpec
 from lakehouse.quarantine import export
+from tests.quarantine import bench as bench_module
 from tests.quarantine.bench import Bench
 
 DAY = "février; 'a', \"b\""
@@ -65,6 +70,47 @@ def test_a_json_source_gets_its_array_back(tmp_path: Path) -> None:
     target.write_text(json.dumps(corrected))
     assert bench.take().accepted == 2
     assert bench.table("id", "amount", "day") == [(1, 7, DAY), (2, 7, DAY)]
+
+
+class Typed(Contract):
+    """What Parquet has types for."""
+
+    id: int = pa.Field(description="x")
+    amount: int = pa.Field(description="x", ge=0)
+    day: pl.Date = pa.Field(description="x", nullable=True)
+    at_utc: TimestampUtc = pa.Field(description="x", nullable=True)
+    price: Annotated[pl.Decimal, 20, 2] = pa.Field(description="x", nullable=True)
+
+    class Config:
+        unique = ["id"]
+
+
+def test_a_parquet_source_gets_its_types_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_module, "Typed", Typed, raising=False)
+    bench = Bench(
+        tmp_path / "lake", "Typed", source={"path": "orders/*.parquet", "format": "parquet"}, mode="upsert"
+    )
+    values = (date(2024, 1, 1), datetime(2024, 1, 1, 12, 0, 0, 5, tzinfo=UTC), Decimal("123456789012345.25"))
+    names = ("day", "at_utc", "price")
+    frame = pl.DataFrame([dict(zip(names, values, strict=True)), {}]).with_columns(raw=pl.lit(b"\x00x"))
+    frame.insert_column(0, pl.Series("id", [1, 2])).insert_column(1, pl.Series("amount", [-1, -2]))
+    frame.write_parquet(bench.folder / "a.parquet")
+    bench.take()
+    target = bench.folder / "b.parquet"
+    rows, types = refused.rows(bench.lake, "orders"), bench.lake.table("bronze", "orders").snapshot().schema()
+    export(rows, target, source=bench.pipeline.spec.source, types=types)
+    back = pl.read_parquet(target)
+    assert back.sort("id").equals(frame)
+    back.with_columns(pl.lit(7).alias("amount")).write_parquet(target)
+    assert bench.take().accepted == 2
+    assert bench.table("id", "amount", *names) == [(1, 7, *values), (2, 7, None, None, None)]
+
+
+def test_a_rescued_value_lands_as_what_it_is(tmp_path: Path) -> None:
+    rows = _refused({"id": 1, "day": None, "_rescued": '{"day": "soon"}'})
+    types = {"id": pl.Int64(), "day": pl.Date()}
+    export(rows, tmp_path / "x.parquet", source=_source(format="parquet"), types=types)
+    assert pl.read_parquet(tmp_path / "x.parquet").rows() == [(1, "soon")]
 
 
 @pytest.mark.parametrize(
