@@ -32,6 +32,10 @@ class SettingsError(PermanentError):
     """A setting has a value that cannot work."""
 
 
+class WrongUsage(PermanentError):
+    """What was asked for cannot be done as it was asked: an option or an argument has to change."""
+
+
 class DeclarationError(PermanentError):
     """A pipeline's YAML, contract or transform is wrong."""
 

@@ -205,7 +205,7 @@ class Settings(BaseSettings):
 
 
 def _local(path: str | Path) -> str:
-    return str((PROJECT_DIR / Path(path)).resolve())
+    return str((PROJECT_DIR / str(path).removeprefix("file://")).resolve())
 
 
 def load_settings(**overrides: Any) -> Settings:

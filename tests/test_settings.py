@@ -30,6 +30,15 @@ def test_a_remote_root_keeps_local_things_local() -> None:
     assert settings.dagster_home.is_absolute()
 
 
+def test_a_local_folder_may_be_written_as_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("ROOT", "LANDING", "STATE_DIR"):
+        monkeypatch.setenv(f"LAKEHOUSE_{variable}", f"file://{tmp_path}/{variable}")
+    settings = load_settings()
+    assert (settings.root, settings.landing, settings.state_dir) == (
+        f"{tmp_path}/ROOT", f"{tmp_path}/LANDING", f"{tmp_path}/STATE_DIR",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [

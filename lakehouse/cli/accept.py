@@ -24,7 +24,7 @@ def accept(
     """
     from lakehouse import planning
     from lakehouse.cli.output import print_json, say, size
-    from lakehouse.errors import DeclarationError, SourceError
+    from lakehouse.errors import DeclarationError, WrongUsage
     from lakehouse.ledger import Ledger
     from lakehouse.pipelines import load_pipelines
     from lakehouse.settings import load_settings
@@ -41,7 +41,7 @@ def accept(
     chosen = [(file, note) for file, note in held if not files or any(file.path.endswith(f) for f in files)]
     if files and not chosen:
         names = ", ".join(file.path for file, _ in held) or "none"
-        raise SourceError(
+        raise WrongUsage(
             f"no held file of {pipeline} ends in {' or '.join(files)}; held: {names}",
             hint=f"lakehouse accept {pipeline} lists them",
         )

@@ -83,7 +83,7 @@ def _document(done: Backfilled) -> dict[str, Any]:
 def _print(done: Backfilled) -> None:
     from lakehouse.cli.output import print_table, say
 
-    say(f"[bold]{done.table}[/], {done.period}: {done.rows:,} bronze rows processed again")
+    say((done.table, "bold"), f", {done.period}: {done.rows:,} bronze rows processed again")
     if done.changes_nothing:
         say("Nothing differs: silver has what today's rules make of them. Nothing was written.")
         return

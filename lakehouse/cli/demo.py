@@ -85,7 +85,7 @@ def _live(settings: Settings, seconds_per_hour: float, limit: int | None, port: 
     say("Starting the web UI and the daemon (some 15 seconds) …")
     interval = {"LAKEHOUSE_SENSOR_INTERVAL_S": str(settings.sensor_interval_s)}
     with running(settings, port, variables=interval) as servers:
-        say(f"[bold]{servers.url}[/]  watch the sensors and the runs there; Ctrl-C stops everything")
+        say((servers.url, "bold"), "  watch the sensors and the runs there; Ctrl-C stops everything")
         say(f"Ask meanwhile: LAKEHOUSE_ROOT={settings.root} lakehouse status")
         shown = _point_id(settings)
         for hour in live.replay(settings, seconds_per_hour=seconds_per_hour, limit=limit):
@@ -93,11 +93,12 @@ def _live(settings: Settings, seconds_per_hour: float, limit: int | None, port: 
             say(f"{hour.at_utc[:16].replace('T', ' ')}Z  arrived: {rows}")
             now = _point_id(settings)
             if now != shown:
-                say(f"                   [green]published[/]: restore point {now}")
+                say("                   ", ("published", "green"), f": restore point {now}")
                 shown = now
             if name := servers.dead():
                 say(
-                    f"[red]the {name} ended[/]; its log is in {servers.logs}. Next: lakehouse doctor, then the same command again"
+                    (f"the {name} ended", "red"),
+                    f"; its log is in {servers.logs}. Next: lakehouse doctor, then the same command again",
                 )
                 raise typer.Exit(exits.FAILED)
         _await_publish(settings)

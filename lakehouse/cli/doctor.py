@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-_MARKS = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
+_MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False) -> None:
@@ -15,8 +15,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSO
     Example: lakehouse doctor
     """
     from dataclasses import asdict
-
-    from rich.markup import escape
 
     from lakehouse.cli import exits
     from lakehouse.cli.output import print_json, say
@@ -30,9 +28,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSO
     def tell(finding: Finding) -> None:
         findings.append(finding)
         if not as_json:
-            say(f"{_MARKS[finding.state]} {finding.what:<13} {escape(finding.detail)}")
+            say(_MARKS[finding.state], f" {finding.what:<13} {finding.detail}")
             if finding.next_step:
-                say(f"                   next: {escape(finding.next_step)}")
+                say(f"                   next: {finding.next_step}")
 
     for found in examine(settings):
         tell(found)

@@ -21,7 +21,7 @@ def exit_code(error: errors.LakehouseError) -> int:
     """The code that tells a caller what to do about ``error``."""
     if isinstance(error, errors.TransientError):
         return TRANSIENT
-    if isinstance(error, errors.DeclarationError | errors.SettingsError):
+    if isinstance(error, errors.DeclarationError | errors.SettingsError | errors.WrongUsage):
         return USAGE
     if isinstance(error, errors.TableNotFound | errors.NothingPublished):
         return NOTHING

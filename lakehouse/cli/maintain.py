@@ -55,8 +55,6 @@ def maintain(
 
 
 def _show(done: Sequence[Maintained], *, dry_run: bool) -> None:
-    from rich.markup import escape
-
     from lakehouse.cli.output import duration, print_table, say, size
 
     rows = [
@@ -80,7 +78,7 @@ def _show(done: Sequence[Maintained], *, dry_run: bool) -> None:
         )
     for table in done:
         if table.error:
-            say(f"[bold red]{table.name}:[/] {escape(table.error)}")
+            say((f"{table.name}:", "bold red"), f" {table.error}")
     combined, into = sum(t.combined for t in done), sum(t.into for t in done)
     removed, freed = sum(t.removed for t in done), sum(t.removed_bytes for t in done)
     if not combined and not removed and not any(t.checkpoint for t in done):

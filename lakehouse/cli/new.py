@@ -31,7 +31,7 @@ def pipeline(
 
     Example: lakehouse new pipeline --from ~/data/orders.csv --source-system shop
     """
-    from lakehouse.cli.output import console, say
+    from lakehouse.cli.output import say
     from lakehouse.scaffold.new import plan_pipeline, write_pipeline
     from lakehouse.settings import load_settings
 
@@ -41,14 +41,14 @@ def pipeline(
     rows = f"{profile.rows:,} rows" if profile.rows is not None else f"more than {profile.rows_seen:,} rows"
     dialect = new.plan.sniffed.dialect
     how = f", delimiter {dialect.delimiter!r}, {dialect.encoding}" if dialect else ""
-    say(f"[bold]{file.name}[/]: {new.plan.sniffed.format}{how}, {rows}, {len(profile.columns)} columns")
+    say((file.name, "bold"), f": {new.plan.sniffed.format}{how}, {rows}, {len(profile.columns)} columns")
     say("\nAssumed (correct it in the files, or with options):")
     for note in new.assumptions:
-        console().print(f"  - {note}", markup=False, soft_wrap=True)
+        say(f"  - {note}")
     if dry_run:
         for path, text in new.files.items():
-            say(f"\n[bold]{path}[/] (not written)")
-            console().print(text, markup=False, soft_wrap=True)
+            say("\n", (str(path), "bold"), " (not written)")
+            say(text)
         return
     write_pipeline(new)
     say("\nWritten:")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from lakehouse.errors import LakehouseError
 
@@ -17,12 +18,25 @@ if TYPE_CHECKING:
 _LOG_WIDTH = 240
 
 
+#: A piece of a line: text, or text and the style that it is shown in.
+Piece = str | tuple[str, str]
+
+
 def console(*, stderr: bool = False) -> Console:
-    """A console on stdout or stderr, as wide as the terminal; in a log without colours and wide."""
+    """A console on stdout or stderr, as wide as the terminal; in a log without colours and wide.
+
+    Text is printed as it is: what stands in square brackets or between colons may be data, and is no style or emoji.
+    """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _LOG_WIDTH, highlight=False)
+    return Console(
+        stderr=stderr,
+        width=None if stream.isatty() else _LOG_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def is_terminal() -> bool:
@@ -30,9 +44,16 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say(text: str = "") -> None:
-    """One line on stdout; square brackets are styles (rich markup)."""
-    console().print(text, soft_wrap=True)
+def line(*pieces: Piece) -> Text:
+    """Pieces as one line of text: ``line(("Published", "green"), " restore point 7")``."""
+    from rich.text import Text
+
+    return Text.assemble(*pieces)
+
+
+def say(*pieces: Piece) -> None:
+    """One line on stdout, its pieces one behind the other, as they are."""
+    console().print(line(*pieces), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -61,7 +82,6 @@ def print_table(
 ) -> None:
     """A small table; the columns of ``right`` are aligned to the right (numbers)."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
@@ -75,7 +95,7 @@ def print_table(
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell(value)) for value in row))
+        table.add_row(*(cell(value) for value in row))
     console().print(table)
 
 
@@ -118,6 +138,6 @@ def report_error(error: LakehouseError) -> None:
     """What and where, then what to run next; on stderr, without a traceback."""
     err = console(stderr=True)
     err.print("error:", style="bold red", end=" ")
-    err.print(error.message, markup=False, soft_wrap=True)
+    err.print(error.message, soft_wrap=True)
     if error.hint:
-        err.print(f"  next: {error.hint}", markup=False, soft_wrap=True)
+        err.print(f"  next: {error.hint}", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.cli.output import console, duration, is_terminal, say
+from lakehouse.cli.output import Piece, console, duration, is_terminal, line, say
 
 if TYPE_CHECKING:
     from lakehouse.defs.execute import Progress, RunOutcome
@@ -63,19 +63,19 @@ class Display:
         elif item.kind == "end":
             self._ended(item)
         elif item.kind == "check" and item.passed is False:
-            self._print(f"  [yellow]check[/] {item.name}: {_first_line(item.message)}")
+            self._print("  ", ("check", "yellow"), f" {item.name}: {_first_line(item.message)}")
 
     def _ended(self, item: Progress) -> None:
         if self._bar is not None:
             self._bar.advance(self._task)
-        mark = "[green]ok  [/]" if item.passed else "[red]FAIL[/]"
+        mark = ("ok  ", "green") if item.passed else ("FAIL", "red")
         rows = self._rows.get(item.name)
         amount = f"{rows:>12,} rows" if rows is not None else " " * 17
-        self._print(f"  {mark} {item.name:<28} {amount}  {duration(item.seconds):>7}")
+        self._print("  ", mark, f" {item.name:<28} {amount}  {duration(item.seconds):>7}")
 
-    def _print(self, text: str) -> None:
+    def _print(self, *pieces: Piece) -> None:
         target = self._bar.console if self._bar is not None else console()
-        target.print(text, soft_wrap=True)
+        target.print(line(*pieces), soft_wrap=True)
         sys.stdout.flush()
 
     def conclude(self, outcome: RunOutcome) -> None:
@@ -83,25 +83,25 @@ class Display:
         for step in outcome.failures:
             err = console(stderr=True)
             err.print(f"{step.name} failed:", style="bold red", end=" ")
-            err.print(step.message or "see the run in the UI", markup=False, soft_wrap=True)
+            err.print(step.message or "see the run in the UI", soft_wrap=True)
             if step.next_step:
-                err.print(f"  next: {step.next_step}", markup=False, soft_wrap=True)
+                err.print(f"  next: {step.next_step}", soft_wrap=True)
         held = f"; readers keep restore point {outcome.published}" if outcome.published else ""
         warned = sum(not check.passed and check.severity == "WARN" for check in outcome.checks)
         passed = sum(check.passed for check in outcome.checks)
         checks = f"{passed} checks passed, {warned} warned" if warned else f"{passed} checks passed"
         if outcome.success:
             say(
-                f"[green]Published[/] restore point {outcome.published} in {duration(outcome.seconds)}, {checks}"
+                ("Published", "green"),
+                f" restore point {outcome.published} in {duration(outcome.seconds)}, {checks}",
             )
         else:
             skipped = sum(step.status == "skipped" for step in outcome.steps)
             say(
-                f"[red]{len(outcome.failures)} of {len(outcome.steps)} steps failed[/], {skipped} waited for them{held}"
+                (f"{len(outcome.failures)} of {len(outcome.steps)} steps failed", "red"),
+                f", {skipped} waited for them{held}",
             )
 
 
 def _first_line(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text.splitlines()[0]) if text else "did not pass"
+    return text.splitlines()[0] if text else "did not pass"

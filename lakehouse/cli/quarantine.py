@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from lakehouse.pipelines import Pipeline
     from lakehouse.quarantine import Selection
+    from lakehouse.settings import Settings
     from lakehouse.storage import Lake
 
 Table = Annotated[str, typer.Argument(help="Table whose refused rows are meant.")]
@@ -25,12 +28,23 @@ Stage = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option(help="At most so many rows, the oldest first.", min=1)]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        help="Only rows that were there at this instant (UTC): neither refused nor opened again later."
+    ),
+]
 StateOption = Annotated[str, typer.Option("--state", help="open, releasing, released, resolved or all.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_(
-    rule: Rule = None, batch: Batch = None, file: File = None, stage: Stage = None, as_json: AsJson = False
+    rule: Rule = None,
+    batch: Batch = None,
+    file: File = None,
+    stage: Stage = None,
+    until: Until = None,
+    as_json: AsJson = False,
 ) -> None:
     """How many rows each rule refused, per table, and what became of them.
 
@@ -39,11 +53,11 @@ def list_(
     from lakehouse.cli.output import print_json, print_table, say
     from lakehouse.ops import refused
 
-    found = refused.summary(_lake(), selection(rule, batch, file, stage)).to_dicts()
+    found = refused.summary(_lake(), selection(rule, batch, file, stage, until=until)).to_dicts()
     if as_json:
         print_json(found)
     elif not found:
-        chosen = any(value is not None for value in (rule, batch, file, stage))
+        chosen = any(value is not None for value in (rule, batch, file, stage, until))
         say("No row fits." if chosen else "Quarantine is empty: every row that came was accepted.")
     else:
         print_table(
@@ -68,6 +82,7 @@ def show(
     batch: Batch = None,
     file: File = None,
     stage: Stage = None,
+    until: Until = None,
     state: StateOption = "open",
     limit: Annotated[int, typer.Option(help="At most so many rows, the newest first.", min=1)] = 10,
     as_json: AsJson = False,
@@ -76,26 +91,23 @@ def show(
 
     Example: lakehouse quarantine show flights --batch 3 --limit 5
     """
-    from lakehouse.cli.output import console, print_json, say
+    from lakehouse.cli.output import print_json, say
     from lakehouse.ops import refused
 
     found = refused.rows(
-        _lake(), table, selection(rule, batch, file, stage, limit), states=_states(state)
+        _lake(), table, selection(rule, batch, file, stage, limit, until), states=_states(state)
     ).to_dicts()
     if as_json:
         print_json(found)
         return
-    plain = console()
     for row in found:
         where = row["_source_position"] or f"row {row['_source_row']}"
-        plain.print(", ".join(row["_broken_rules"] or []), style="bold", markup=False, soft_wrap=True)
-        plain.print(
-            f"  batch {row['_batch_id']}, {row['_source_file']}, {where}", markup=False, soft_wrap=True
-        )
+        say((", ".join(row["_broken_rules"] or []), "bold"))
+        say(f"  batch {row['_batch_id']}, {row['_source_file']}, {where}")
         if row["_state"] != "open":
             said = f": {row['_note']}" if row["_note"] else ""
-            plain.print(f"  {row['_state']} by {row['_actor']}{said}", markup=False, soft_wrap=True)
-        plain.print(f"  {row['_raw']}", markup=False, soft_wrap=True)
+            say(f"  {row['_state']} by {row['_actor']}{said}")
+        say(f"  {row['_raw']}")
     if not found:
         say("No row fits." if state == "all" else f"No {state} row fits (--state all shows every one).")
 
@@ -103,18 +115,24 @@ def show(
 def export(
     table: Table,
     to: Annotated[
-        Path, typer.Option("--to", help="File to write; its ending says the format: .csv, .jsonl, .parquet.")
+        Path,
+        typer.Option(
+            "--to",
+            help="File to write; its ending says the format: .csv, .jsonl, .parquet. With --landable: as the source's files end.",
+        ),
     ],
     rule: Rule = None,
     batch: Batch = None,
     file: File = None,
     stage: Stage = None,
+    until: Until = None,
     state: StateOption = "open",
     limit: Limit = None,
     landable: Annotated[
         bool,
         typer.Option(
-            "--landable", help="Only the source's own columns, so that the corrected file can be landed."
+            "--landable",
+            help="Only the source's own columns, written as its files are, so that the corrected file can be landed.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
@@ -124,38 +142,61 @@ def export(
 
     Example: lakehouse quarantine export flights --to refused.csv --landable
     """
+    from dataclasses import replace
+
+    import polars as pl
+
     from lakehouse import quarantine
     from lakehouse.cli.output import print_json, say
     from lakehouse.ops import refused
+    from lakehouse.settings import load_settings
+    from lakehouse.storage import Lake
 
-    rows = refused.rows(
-        _lake(), table, selection(rule, batch, file, stage, limit), states=_states(state), newest_first=False
-    )
-    written = quarantine.export(rows, to, landable=landable, overwrite=overwrite)
-    unreadable = rows.height - written
+    settings, states = load_settings(), _states(state)
+    lake = Lake.from_settings(settings)
+    source = find_pipeline(settings, table).spec.source if landable else None
+    bronze = lake.table("bronze", table).snapshot_or_none() if landable else None
+    types = bronze.schema() if bronze is not None else None
+    chosen, left_out = selection(rule, batch, file, stage, limit, until), 0
+    # What bronze refused has no columns: it is not in the file, and must not count towards its limit.
+    if landable:
+        unreadable = replace(chosen, stage="bronze", limit=None)
+        left_out = 0 if stage == "silver" else refused.rows(lake, table, unreadable, states=states).height
+        chosen = replace(chosen, stage="silver") if stage is None else chosen
+    rows = refused.rows(lake, table, chosen, states=states, newest_first=False)
+    written = quarantine.export(rows, to, source=source, types=types, overwrite=overwrite)
     if as_json:
-        print_json({"table": table, "file": str(to), "rows": written, "left_out": unreadable})
+        print_json({"table": table, "file": str(to), "rows": written, "left_out": left_out})
         return
     say(f"{written} rows of {table} written to {to}")
-    if unreadable:
+    if left_out:
         say(
-            f"{unreadable} could not be read into columns and are not among them: export them without --landable"
+            f"{left_out} could not be read into columns and are not among them: export them without --landable"
         )
-    if landable and written:
+    marked = rows.filter(pl.col("_state") == "open")
+    if landable and written and marked.height:
         say(
             f"Next: correct the file, land it under a new name, lakehouse run --select {table}, and then mark the rows:"
         )
-        chosen = _as_options(rule=rule, batch=batch, file=file, stage=stage, limit=limit)
+        # Rows that come until then, the corrected ones among them, may be refused again: they stay open.
+        newest = marked.select(quarantine.there_since().max()).item()
+        exported = replace(chosen, limit=limit and marked.height, until=newest)
         say(
-            f"  lakehouse quarantine resolve {table}{chosen} --note 'landed again as …'   (then with --apply)"
+            f"  lakehouse quarantine resolve {table}{as_options(exported)} --note 'landed again as …'   (then with --apply)"
         )
 
 
-def _as_options(**values: str | int | None) -> str:
-    """The options of a verb as a person would type them again: what was exported is what is marked."""
+def as_options(chosen: Selection) -> str:
+    """A selection as a person would type it again: what was shown or exported is what the next command is about."""
+    values = vars(chosen) | {"until": chosen.until and instant(chosen.until)}
     return "".join(
         f" --{name} {shlex.quote(str(value))}" for name, value in values.items() if value is not None
     )
+
+
+def instant(value: datetime) -> str:
+    """An instant in UTC, whole, as ``--until`` takes it."""
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def selection(
@@ -164,13 +205,22 @@ def selection(
     file: str | None = None,
     stage: str | None = None,
     limit: int | None = None,
+    until: str | None = None,
 ) -> Selection:
-    """The options of a verb as one value. A stage that does not exist is wrong usage."""
+    """The options of a verb as one value. A stage that does not exist, or no instant, is wrong usage."""
     from lakehouse.quarantine import Selection
 
     if stage not in (None, "bronze", "silver"):
         raise typer.BadParameter(f"{stage!r} is neither bronze nor silver", param_hint="--stage")
-    return Selection(rule, batch, file, stage, limit)
+    try:
+        latest = None if until is None else datetime.fromisoformat(until)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{until!r} is no instant; write for example 2013-03-09T12:00:00Z", param_hint="--until"
+        ) from None
+    if latest is not None:
+        latest = latest.replace(tzinfo=UTC) if latest.tzinfo is None else latest.astimezone(UTC)
+    return Selection(rule, batch, file, stage, limit, latest)
 
 
 def _states(state: str) -> tuple[str, ...]:
@@ -182,6 +232,19 @@ def _states(state: str) -> tuple[str, ...]:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}, all", param_hint="--state")
     # A release that was stopped half-way still waits for somebody.
     return ("open", "releasing") if state == "open" else (state,)
+
+
+def find_pipeline(settings: Settings, table: str) -> Pipeline:
+    """The declaration of the table. Raises ``DeclarationError`` when there is none."""
+    from lakehouse.errors import DeclarationError
+    from lakehouse.pipelines import load_pipelines
+
+    pipelines = load_pipelines(settings)
+    if table not in pipelines:
+        raise DeclarationError(
+            f"no pipeline is named {table!r}", hint=f"known: {', '.join(pipelines) or 'none'}"
+        )
+    return pipelines[table]
 
 
 def _lake() -> Lake:

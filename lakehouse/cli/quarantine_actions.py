@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli.quarantine import AsJson, Batch, File, Limit, Rule, Stage, Table, selection
+from lakehouse.cli.quarantine import (
+    AsJson,
+    Batch,
+    File,
+    Limit,
+    Rule,
+    Stage,
+    Table,
+    Until,
+    as_options,
+    find_pipeline,
+    selection,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from lakehouse.pipelines import Pipeline
-    from lakehouse.quarantine import Resolved
-    from lakehouse.settings import Settings
+    from lakehouse.quarantine import Resolved, Selection
     from lakehouse.silver import Replayed
 
 Actor = Annotated[str | None, typer.Option(help="Who does it. Default: the user of this machine.")]
@@ -29,6 +40,7 @@ def replay(
     file: File = None,
     stage: Stage = None,
     limit: Limit = None,
+    until: Until = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what today's rules would release; write nothing.")
     ] = False,
@@ -46,14 +58,15 @@ def replay(
     from lakehouse.storage import Lake
 
     settings = load_settings()
+    chosen = selection(rule, batch, file, stage, limit, until)
     done = silver.replay(
-        Lake.from_settings(settings), settings, _pipeline(settings, table), selection(rule, batch, file, stage, limit),
+        Lake.from_settings(settings), settings, find_pipeline(settings, table), chosen,
         dry_run=dry_run, actor=actor or current_user(), note=note,
     )  # fmt: skip
     if as_json:
         print_json(_as_json(done))
     else:
-        _print(done)
+        _print(done, chosen)
 
 
 def resolve(
@@ -64,6 +77,7 @@ def resolve(
     file: File = None,
     stage: Stage = None,
     limit: Limit = None,
+    until: Until = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Do it. Without this, only say which rows are meant.")
     ] = False,
@@ -83,7 +97,7 @@ def resolve(
     from lakehouse.storage import Lake
 
     done = quarantine.resolve(
-        Lake.from_settings(load_settings()), table, selection(rule, batch, file, stage, limit),
+        Lake.from_settings(load_settings()), table, selection(rule, batch, file, stage, limit, until),
         note=note, actor=actor or current_user(), apply=apply, undo=undo,
     )  # fmt: skip
     if as_json:
@@ -109,18 +123,6 @@ def current_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _pipeline(settings: Settings, table: str) -> Pipeline:
-    from lakehouse.errors import DeclarationError
-    from lakehouse.pipelines import load_pipelines
-
-    pipelines = load_pipelines(settings)
-    if table not in pipelines:
-        raise DeclarationError(
-            f"no pipeline is named {table!r}", hint=f"known: {', '.join(pipelines) or 'none'}"
-        )
-    return pipelines[table]
-
-
 def _as_json(done: Replayed) -> dict[str, Any]:
     document = {name: value for name, value in vars(done).items() if name not in ("release", "held")}
     document["held"] = done.held.height
@@ -130,7 +132,7 @@ def _as_json(done: Replayed) -> dict[str, Any]:
     return document
 
 
-def _print(done: Replayed) -> None:
+def _print(done: Replayed, chosen: Selection) -> None:
     from lakehouse.cli.output import say
 
     name = done.table
@@ -141,7 +143,7 @@ def _print(done: Replayed) -> None:
         say(f"{done.pending} rows of an earlier replay that was stopped are released first")
     would = "would be " if done.dry_run else ""
     if done.selected or not (done.unreadable or done.healed):
-        say(f"[bold]{done.released}[/] of {done.selected} open rows of {name} {would}released")
+        say((f"{done.released}", "bold"), f" of {done.selected} open rows of {name} {would}released")
     _print_places(done.release)
     if done.released and not done.dry_run and done.version is not None:
         parts = [f"{value} {what}" for what, value in (
@@ -152,15 +154,22 @@ def _print(done: Replayed) -> None:
     elif done.released and not done.dry_run:
         say(f"  carried out by another replay at the same time (release {done.action_id})")
     if done.held.height:
-        say(f"[bold]{done.held.height}[/] are still refused by today's rules:")
+        say((f"{done.held.height}", "bold"), " are still refused by today's rules:")
         for rule, rows in done.still_broken.items():
-            _plain(f"  {rows:>7,}  {rule}")
+            say(f"  {rows:>7,}  {rule}")
     if done.unreadable:
+        # Those that were met and no others: lines of the corrected file may be refused again, and stay open.
+        met = replace(
+            chosen, stage="bronze", limit=chosen.limit and done.unreadable, until=done.unreadable_until_utc
+        )
+        options = as_options(met)
         say(f"{done.unreadable} lines or files could not be read at all; no rule can release them.")
         say(
-            f"  next: lakehouse quarantine export {name} --stage bronze --to broken.csv; correct them, land them again, then:"
+            f"  next: lakehouse quarantine export {name}{options} --to broken.csv; correct them, land them again, then:"
         )
-        say(f"        lakehouse quarantine resolve {name} --stage bronze --note 'landed again' --apply")
+        say(
+            f"        lakehouse quarantine resolve {name}{options} --note 'landed again'   (then with --apply)"
+        )
     if done.missing:
         say(f"{done.missing} are not in bronze any more and stay open")
     if done.unrefined:
@@ -168,17 +177,19 @@ def _print(done: Replayed) -> None:
     if done.dry_run:
         say(
             "Nothing was written."
-            + (f" To do it: lakehouse quarantine replay {name}" if done.released else "")
+            + (f" To do it: lakehouse quarantine replay {name}{as_options(chosen)}" if done.released else "")
         )
     elif done.released or done.healed:
         say(f"Next: lakehouse run --select {name} checks and publishes them")
 
 
 def _print_places(rows: pl.DataFrame) -> None:
+    from lakehouse.cli.output import say
+
     for row in rows.head(_SHOWN).iter_rows(named=True):
-        _plain(f"  batch {row['_batch_id']}, {row['_source_file']}, row {row['_source_row']}")
+        say(f"  batch {row['_batch_id']}, {row['_source_file']}, row {row['_source_row']}")
     if rows.height > _SHOWN:
-        _plain(f"  and {rows.height - _SHOWN:,} more (--json lists up to {_SHOWN_JSON:,})")
+        say(f"  and {rows.height - _SHOWN:,} more (--json lists up to {_SHOWN_JSON:,})")
 
 
 def _print_resolved(done: Resolved, apply: bool) -> None:
@@ -188,19 +199,13 @@ def _print_resolved(done: Resolved, apply: bool) -> None:
     if done.rows.is_empty():
         say(f"No {'resolved' if done.undone else 'open'} row fits.")
         return
-    say(f"[bold]{done.rows.height}[/] rows of {done.table} {'' if apply else 'would be '}{what}")
+    say((f"{done.rows.height}", "bold"), f" rows of {done.table} {'' if apply else 'would be '}{what}")
     for row in done.rows.head(_SHOWN).iter_rows(named=True):
         where = row["_source_position"] or f"row {row['_source_row']}"
-        _plain(
+        say(
             f"  batch {row['_batch_id']}, {row['_source_file']}, {where}: {', '.join(row['_broken_rules'] or [])}"
         )
     if done.rows.height > _SHOWN:
-        _plain(f"  and {done.rows.height - _SHOWN:,} more")
+        say(f"  and {done.rows.height - _SHOWN:,} more")
     if not apply:
         say("Nothing was written. To do it, add --apply")
-
-
-def _plain(text: str) -> None:
-    from lakehouse.cli.output import console
-
-    console().print(text, markup=False, soft_wrap=True)

@@ -60,7 +60,7 @@ def reconcile(
         say(
             f"{len(counts)} comparisons, all agree."
             if not wrong
-            else f"[bold red]{len(wrong)} of {len(counts)} comparisons differ.[/]"
+            else (f"{len(wrong)} of {len(counts)} comparisons differ.", "bold red")
         )
     if wrong:
         raise typer.Exit(exits.FAILED)

@@ -31,7 +31,7 @@ def run_shell(settings: Settings) -> None:
     interactive = sys.stdin.isatty()
     if interactive:
         _remember(Path(settings.state_dir, "sql_history"))
-        say("[bold]lakehouse sql[/]  .tables lists what there is, .help explains, .quit leaves")
+        say(("lakehouse sql", "bold"), "  .tables lists what there is, .help explains, .quit leaves")
     statement: list[str] = []
     while True:
         try:
@@ -86,7 +86,7 @@ def _ask(settings: Settings, sql: str) -> None:
     try:
         result = ask(settings, sql.strip().rstrip(";"))
     except LakehouseError as error:
-        console().print(str(error), style="red", markup=False, soft_wrap=True)
+        console().print(str(error), style="red", soft_wrap=True)
         return
     print_result(result.columns, result.rows())
 

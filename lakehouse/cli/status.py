@@ -38,7 +38,7 @@ def _print(seen: Overview) -> None:
     else:
         created = datetime.fromisoformat(seen.point.created_at_utc)
         age = duration((datetime.now(UTC) - created).total_seconds())
-        say(f"Published: restore point [bold]{seen.point.id}[/], {age} ago; catalog {seen.catalog}")
+        say("Published: restore point ", (f"{seen.point.id}", "bold"), f", {age} ago; catalog {seen.catalog}")
     say()
     print_table(
         ("pipeline", "lag", "stands at", "waiting", "last batch", "last arrival", "bronze", "silver", "refused", "open"),
@@ -61,7 +61,7 @@ def _print(seen: Overview) -> None:
     say()
     for state in seen.pipelines:
         if state.problem:
-            say(f"[red]{state.name}[/]: {state.problem}")
+            say((state.name, "red"), f": {state.problem}")
     for silence in seen.silent:
         say(
             f"silent: {silence.source} has sent nothing for {duration(silence.silent_s)} (expected every {duration(silence.expected_every_s)})"
@@ -75,19 +75,15 @@ def _print(seen: Overview) -> None:
 
 def _print_sources(seen: Overview) -> None:
     """Files that wait for somebody, and what the sources did lately that somebody should know."""
-    from rich.markup import escape
-
     from lakehouse.cli.output import say
 
     for file in seen.held:
-        say(
-            f"[yellow]held[/]: {escape(file.path)}: {escape(file.note)}. Next: lakehouse accept {file.pipeline}"
-        )
+        say(("held", "yellow"), f": {file.path}: {file.note}. Next: lakehouse accept {file.pipeline}")
     for event in seen.events:
         if event.kind != "held":
             batch = "" if event.batch_id is None else f" batch {event.batch_id}"
             when = _instant(event.at_utc.isoformat() if event.at_utc else None)
-            say(f"{when} {event.kind}: {event.pipeline}{batch}: {escape(event.message)}")
+            say(f"{when} {event.kind}: {event.pipeline}{batch}: {event.message}")
 
 
 def _instant(text: str | None) -> str:

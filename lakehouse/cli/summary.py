@@ -26,41 +26,49 @@ def print_summary(settings: Settings) -> None:
     lake = Lake.from_settings(settings)
     seen = report.overview(lake, settings, load_pipelines(settings))
     say(
-        "\n[bold]What came in[/]: bronze keeps every row as it came, silver the typed rows that keep their contract"
+        "\n",
+        ("What came in", "bold"),
+        ": bronze keeps every row as it came, silver the typed rows that keep their contract",
     )
     print_table(
         ("table", "bronze rows", "silver rows", "refused", "kept as"),
         [(p.name, p.bronze_rows, p.silver_rows, p.quarantined_rows, _MODES[p.mode]) for p in seen.pipelines],
         right=("bronze rows", "silver rows", "refused"),
     )
-    say("\n[bold]What came out[/]: gold, ready to ask")
+    say("\n", ("What came out", "bold"), ": gold, ready to ask")
     print_table(("table", "rows"), [(g.table, g.rows) for g in seen.gold], right=("rows",))
     rules = refused.summary(lake).to_dicts()
     if rules:
-        say("\n[bold]Refused rows, by the rule they broke[/] (kept whole in quarantine)")
+        say("\n", ("Refused rows, by the rule they broke", "bold"), " (kept whole in quarantine)")
         print_table(
             ("table", "rule", "rows"), [(r["table"], r["rule"], r["rows"]) for r in rules], right=("rows",)
         )
     if seen.point is not None:
         counts = report.check_counts(lake, seen.point)
-        say(f"\n[bold]Checks[/]: {counts.passed} passed, {counts.warned} warned, {counts.failed} failed")
+        say(
+            "\n",
+            ("Checks", "bold"),
+            f": {counts.passed} passed, {counts.warned} warned, {counts.failed} failed",
+        )
     lag_s = max((g.lag_s for g in seen.gold), default=0.0)
     late = (
         "everything that has arrived is published"
         if lag_s == 0
         else f"the oldest waits for {duration(lag_s)}"
     )
-    say(f"[bold]Lag[/]: {late} (promise: within {settings.sla_fail_minutes:g} minutes)")
-    say(f"[bold]Where[/]: {settings.root} (Delta tables), {settings.catalog_path} (for any DuckDB)")
-    say("\n[bold]An analyst asks[/]: which airlines arrive on time?")
-    console().print("\n".join(f"  {line}" for line in QUERY.splitlines()), markup=False, style="dim")
+    say(("Lag", "bold"), f": {late} (promise: within {settings.sla_fail_minutes:g} minutes)")
+    say(("Where", "bold"), f": {settings.root} (Delta tables), {settings.catalog_path} (for any DuckDB)")
+    say("\n", ("An analyst asks", "bold"), ": which airlines arrive on time?")
+    console().print("\n".join(f"  {line}" for line in QUERY.splitlines()), style="dim")
     answer = query(settings, QUERY)
     print_result(answer.columns, answer.rows())
     say(
-        "\n[bold]Try next[/]\n"
+        "\n",
+        ("Try next", "bold"),
+        "\n"
         '  1. lakehouse query "select * from mart_route_performance limit 10"    or a shell: lakehouse sql\n'
         "  2. lakehouse up                                                       the graph, runs and checks in a browser\n"
-        "  3. lakehouse new pipeline --from FILE                                 a table of your own"
+        "  3. lakehouse new pipeline --from FILE                                 a table of your own",
     )
 
 

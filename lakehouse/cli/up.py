@@ -25,7 +25,7 @@ def up(
     settings.keep_freed_memory()
     say("Starting the web server and the daemon (some 15 seconds) …")
     with running(settings, port) as servers:
-        say(f"[bold]{servers.url}[/]  is the web UI")
+        say((servers.url, "bold"), "  is the web UI")
         say(f"New files are looked for every {settings.sensor_interval_s} s below {settings.landing}")
         say(f"Logs: {servers.logs}. Stop with Ctrl-C.")
         while (name := servers.dead()) is None:

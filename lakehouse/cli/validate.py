@@ -27,12 +27,12 @@ def validate(as_json: Annotated[bool, typer.Option("--json", help="Problems as J
     elif problems:
         err = console(stderr=True)
         for problem in problems:
-            err.print(str(problem), markup=False, soft_wrap=True)
+            err.print(str(problem), soft_wrap=True)
         some = "problem" if len(problems) == 1 else "problems"
         err.print(f"{len(problems)} {some} in {count} declarations", style="bold red")
         err.print("  next: correct the lines above (docs/pipelines.md), then: lakehouse validate")
     else:
-        say(f"[green]{count} declarations, all right[/]")
+        say((f"{count} declarations, all right", "green"))
     if problems:
         raise typer.Exit(exits.USAGE)
 

@@ -109,7 +109,7 @@ def _views(lake: Lake, settings: Settings, point: RestorePoint) -> list[_View]:
 
 def _contract_texts(settings: Settings) -> dict[str, tuple[str, dict[str, str]]]:
     """Description of each silver table and of its columns, as its contract gives them today."""
-    from lakehouse.errors import DeclarationError
+    from lakehouse.errors import DeclarationError, SettingsError
     from lakehouse.pipelines import load_pipelines
 
     texts = {}
@@ -118,8 +118,8 @@ def _contract_texts(settings: Settings) -> dict[str, tuple[str, dict[str, str]]]
             contract = pipeline.contract
             columns = {column.name: column.description for column in contract.columns}
             texts[name] = (contract.description or pipeline.spec.description, {**_SILVER_COLUMNS, **columns})
-    except DeclarationError:
-        # A declaration that somebody is editing must not keep good data from its readers: texts come back later.
+    except (DeclarationError, SettingsError):
+        # A declaration that somebody is editing, or moving, must not keep good data from its readers: texts come back later.
         return texts
     return texts
 

@@ -94,7 +94,7 @@ def pin_silver(
         elif names:
             raise CheckFailed(
                 f"silver.{table} version {refused} failed blocking checks ({names}), and no earlier version is published",
-                hint=f"lakehouse quarantine list {table}",
+                hint=f"lakehouse quarantine show {table}",
             )
         else:
             del newest[table]

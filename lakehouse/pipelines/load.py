@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from pydantic import ValidationError
 
-from lakehouse.errors import DeclarationError, LakehouseError
+from lakehouse.errors import DeclarationError, LakehouseError, SettingsError
 from lakehouse.pipelines.model import PipelineSpec
 from lakehouse.settings import Settings
 
@@ -103,7 +103,16 @@ class Pipeline:
 
 
 def declaration_files(folder: str | Path) -> list[Path]:
-    """Every ``defs.yaml`` below ``folder``, sorted."""
+    """Every ``defs.yaml`` below ``folder``, sorted.
+
+    Raises:
+        SettingsError: there is no such folder. An empty one declares nothing, which is right.
+    """
+    if not Path(folder).is_dir():
+        raise SettingsError(
+            f"LAKEHOUSE_PIPELINES_DIR: {folder} is not a folder",
+            hint="correct the variable, or make the folder; without the variable the project's own is taken",
+        )
     return sorted(Path(folder).rglob(FILE_NAME))
 
 
@@ -112,6 +121,7 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
 
     Raises:
         DeclarationError: some declaration is wrong; the message has every problem, one a line.
+        SettingsError: the folder of the declarations is not there.
     """
     pipelines, problems = _read_all(settings)
     if problems:

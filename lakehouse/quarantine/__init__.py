@@ -5,7 +5,7 @@ from lakehouse.quarantine.book import Book, Counts, open_counts, state_counts
 from lakehouse.quarantine.export import export
 from lakehouse.quarantine.resolve import Resolved, resolve
 from lakehouse.quarantine.rows import IDENTITY, SCHEMA, append, half_done, is_of_backfill, of_backfill
-from lakehouse.quarantine.select import STATES, Selection, State
+from lakehouse.quarantine.select import STATES, Selection, State, there_since
 
 __all__ = [
     "IDENTITY",
@@ -26,4 +26,5 @@ __all__ = [
     "record",
     "resolve",
     "state_counts",
+    "there_since",
 ]

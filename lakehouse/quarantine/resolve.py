@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lakehouse.errors import CommitConflict, PermanentError
+from lakehouse.errors import CommitConflict, WrongUsage
 from lakehouse.quarantine import actions
 from lakehouse.quarantine.book import Book
 from lakehouse.quarantine.rows import IDENTITY
@@ -41,13 +41,11 @@ def resolve(
 
     Raises:
         TableNotFound: nothing of the table was ever refused.
-        PermanentError: no note; a row that is marked as dealt with needs a reason.
+        WrongUsage: no note; a row that is marked as dealt with needs a reason.
         CommitConflict: twenty attempts met other people's actions on the same table.
     """
     if not note.strip():
-        raise PermanentError(
-            "a note is needed: what was done about these rows", hint="add --note 'fixed by …'"
-        )
+        raise WrongUsage("a note is needed: what was done about these rows", hint="add --note 'fixed by …'")
     for _ in range(_ATTEMPTS):
         book = Book(lake, table)
         state = "resolved" if undo else "open"

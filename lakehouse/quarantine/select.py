@@ -1,8 +1,9 @@
-"""Which refused rows a person means: by rule, batch, file, stage, state."""
+"""Which refused rows a person means: by rule, batch, file, stage, time, state."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, get_args
 
 import polars as pl
@@ -10,6 +11,12 @@ import polars as pl
 State = Literal["open", "releasing", "released", "resolved"]
 #: ``releasing``: a replay has decided to release the row and was stopped before silver had it; the next one ends it.
 STATES: tuple[State, ...] = get_args(State)
+
+
+def there_since() -> pl.Expr:
+    """When a row was refused or, if somebody opened it again, when that was: what ``until`` is compared with."""
+    reopened = pl.when(pl.col("_state") == "open").then(pl.col("_acted_at_utc"))
+    return pl.max_horizontal("_quarantined_at_utc", reopened)
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class Selection:
         file: the path, its end (``2013-01.csv``), or a pattern with ``*``.
         stage: bronze (lines and files that could not be read) or silver (rows that broke the contract).
         limit: at most so many rows, the oldest first.
+        until: rows that were there at this instant: neither refused nor opened again later.
     """
 
     rule: str | None = None
@@ -28,6 +36,7 @@ class Selection:
     file: str | None = None
     stage: str | None = None
     limit: int | None = None
+    until: datetime | None = None
 
     def where(self) -> pl.Expr:
         """The condition on a row, without the limit."""
@@ -40,6 +49,8 @@ class Selection:
             wanted = wanted & (pl.col("_stage") == self.stage)
         if self.file is not None:
             wanted = wanted & self._file(self.file)
+        if self.until is not None:
+            wanted = wanted & (there_since() <= self.until)
         return wanted
 
     def apply(self, rows: pl.LazyFrame, *, newest_first: bool = False) -> pl.LazyFrame:

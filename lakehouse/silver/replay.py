@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import polars as pl
 
@@ -45,7 +46,8 @@ class Replayed:
     selected       open rows of the selection that the contract had refused
     released       those that today's rules accept = accepted + deduplicated + superseded + late (in silver's terms)
     held           those that today's rules still refuse, with ``_broken_rules``; ``release`` has the released ones
-    unreadable     open rows of the selection that no rule can release: lines and files that could not be read
+    unreadable     open rows of the selection that no rule can release: lines and files that could not be read;
+                   ``unreadable_until_utc`` says since when the newest of them is there
     unrefined      rows of batches that silver has not taken yet; ``missing`` rows that bronze does not have any more
     healed         rows of earlier releases that were planned and not merged, carried out first
     reopened       rows of such releases that today's rules refuse again
@@ -62,6 +64,7 @@ class Replayed:
     superseded: int = 0
     late: int = 0
     unreadable: int = 0
+    unreadable_until_utc: datetime | None = None
     unrefined: int = 0
     missing: int = 0
     healed: int = 0
@@ -134,13 +137,14 @@ def _once(
             f"silver.{pipeline.name}: another replay has planned a release", hint="run again"
         )
     chosen = book.rows().filter(pl.col("_state") == "open")
-    rows = selection.apply(chosen).select("_stage", *WHERE).collect()
+    rows = selection.apply(chosen).select("_stage", *WHERE, since=quarantine.there_since()).collect()
     candidates = rows.filter(pl.col("_stage") == STAGE)
     refined = candidates.filter(pl.col(names.BATCH_ID) <= book.refined).select(WHERE)
     result = replace(
         result,
         selected=candidates.height,
         unreadable=rows.height - candidates.height,
+        unreadable_until_utc=rows.filter(pl.col("_stage") != STAGE).select(pl.col("since").max()).item(),
         unrefined=candidates.height - refined.height,
         pending=sum(book.planned(number).height for number in book.pending()),
     )

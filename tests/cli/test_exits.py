@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
         (errors.SourceUnavailable("x"), TRANSIENT),
         (errors.DeclarationError("x"), USAGE),
         (errors.SettingsError("x"), USAGE),
+        (errors.WrongUsage("x"), USAGE),
         (errors.TableNotFound("x"), NOTHING),
         (errors.NothingPublished("x"), NOTHING),
         (errors.QueryError("x"), FAILED),
@@ -71,6 +72,24 @@ def test_a_wrong_setting_names_the_variable(tmp_path: Path) -> None:
     assert done.returncode == USAGE
     assert "LAKEHOUSE_MEMORY_LIMIT" in done.stderr
     assert "512MiB" in done.stderr
+
+
+def test_a_missing_folder_of_declarations_is_a_wrong_setting(tmp_path: Path) -> None:
+    done = run_cli("validate", root=tmp_path, LAKEHOUSE_PIPELINES_DIR=str(tmp_path / "missing"))
+    assert done.returncode == USAGE
+    assert f"LAKEHOUSE_PIPELINES_DIR: {tmp_path / 'missing'}" in done.stderr
+    (tmp_path / "missing").mkdir()
+    assert (
+        run_cli("validate", root=tmp_path, LAKEHOUSE_PIPELINES_DIR=str(tmp_path / "missing")).returncode == OK
+    )
+
+
+def test_a_file_that_is_not_held_is_wrong_usage(tmp_path: Path) -> None:
+    done = run_cli("accept", "flights", "no-such-file.csv", root=tmp_path)
+    assert (done.returncode, "no held file of flights ends in no-such-file.csv" in done.stderr) == (
+        USAGE,
+        True,
+    )
 
 
 def test_debug_shows_the_traceback_and_nothing_else_does(tmp_path: Path) -> None:

@@ -76,11 +76,70 @@ def test_the_next_step_after_an_export_marks_what_was_exported_and_nothing_else(
     said = shell.run(
         "export", "orders", "--to", str(to), "--landable", "--rule", "amount >= 0", "--batch", "1"
     )
-    assert "lakehouse quarantine resolve orders --rule 'amount >= 0' --batch 1 --note" in said
-    options = said.split("resolve orders ")[1].split("   (")[0]
-    dry = json.loads(shell.run("resolve", "orders", *shlex.split(options), "--json"))
-    assert dry["rows"] == 2
+    assert (
+        "lakehouse quarantine resolve orders --rule 'amount >= 0' --batch 1 --stage silver --until " in said
+    )
+    assert shell.json(*_printed(said, "resolve"))["rows"] == 2
     assert shell.bench.counts() == (3, 0, 0, 0)
+
+
+def _printed(said: str, verb: str) -> list[str]:
+    """The words of a command that was printed, behind ``lakehouse quarantine``."""
+    return [
+        verb,
+        *shlex.split(said.split(f"lakehouse quarantine {verb} ")[1].splitlines()[0].split("   (")[0]),
+    ]
+
+
+def test_the_next_step_leaves_what_was_not_in_the_file_and_what_came_later(
+    shell: Shell, tmp_path: Path
+) -> None:
+    to = tmp_path / "refused.csv"
+    said = shell.run("export", "orders", "--to", str(to), "--landable")
+    assert "1 could not be read into columns" in said
+    shell.bench.land("b.csv", (2, 5, "2024-01-02"), (4, -70, "2024-01-02"))  # corrected, but for one row
+    shell.bench.take()
+    assert shell.json(*_printed(said, "resolve"), "--apply")["rows"] == 2
+    left = shell.json("show", "orders")
+    assert {(row["_stage"], Path(row["_source_file"]).name) for row in left} == {
+        ("bronze", "a.csv"), ("silver", "b.csv"),
+    }  # fmt: skip
+
+
+def test_a_limit_counts_the_rows_that_are_in_the_file(shell: Shell, tmp_path: Path) -> None:
+    (shell.bench.folder / "0.csv").write_text("id,amount,day\n7\n8\n9,-1,2024-01-01\n")
+    shell.bench.take()
+    to = tmp_path / "refused.csv"
+    said = shell.run("export", "orders", "--to", str(to), "--landable", "--limit", "5")
+    assert "3 rows of orders written" in said
+    assert "3 could not be read into columns" in said
+    assert shell.json(*_printed(said, "resolve"))["rows"] == 3
+    first = shell.run("export", "orders", "--to", str(to), "--landable", "--limit", "1", "--overwrite")
+    assert [p["_source_row"] for p in shell.json(*_printed(first, "resolve"))["places"]] == [2]
+
+
+def test_what_a_dry_run_prints_is_about_the_rows_that_it_showed(shell: Shell) -> None:
+    shell.bench.land("b.csv", (5, -3, "2024-01-02"), ("6",))
+    shell.bench.take()
+    shell.use("Open")
+    said = shell.run("replay", "orders", "--dry-run", "--file", "a.csv", "--limit", "3")
+    assert "To do it: lakehouse quarantine replay orders --file a.csv --limit 3\n" in said
+    (shell.bench.folder / "later").mkdir()
+    shell.bench.land("later/a.csv", ("8",))  # another file of that name: its line is refused as well
+    shell.run("resolve", "orders", "--stage", "silver", "--note", "x", "--apply")
+    export, resolve = _printed(said, "export"), _printed(said, "resolve")
+    assert "--apply" not in resolve
+    shell.bench.take()
+    target = str(shell.root / "broken.jsonl")
+    assert shell.json(*export[: export.index("--to")], "--to", target)["rows"] == 1
+    (place,) = shell.json(*resolve)["places"]
+    assert (place["_stage"], place["_batch_id"]) == ("bronze", 1)
+
+
+def test_until_is_an_instant(shell: Shell) -> None:
+    assert shell.json("list", "--until", "2013-03-09") == []
+    assert len(shell.json("show", "orders", "--until", "2999-01-01T00:00:00+02:00")) == 3
+    assert "2013-03-09T12:00:00Z" in shell.run("show", "orders", "--until", "noon", code=2)
 
 
 def test_a_replay_says_what_it_did_and_that_a_run_publishes_it(shell: Shell) -> None:
@@ -117,8 +176,13 @@ def test_a_resolved_row_disappears_from_what_is_open_and_stays_in_what_was_refus
     }  # fmt: skip
 
 
-def test_wrong_usage_is_told_from_nothing_there(shell: Shell) -> None:
+def test_wrong_usage_is_told_from_nothing_there(shell: Shell, tmp_path: Path) -> None:
     shell.run("resolve", "orders", "--apply", code=2)
+    assert "a note is needed" in shell.run("resolve", "orders", "--note", " ", code=2)
+    (tmp_path / "there.csv").write_text("mine")
+    assert "exists already" in shell.run("export", "orders", "--to", str(tmp_path / "there.csv"), code=2)
+    landable = shell.run("export", "orders", "--to", str(tmp_path / "x.jsonl"), "--landable", code=2)
+    assert "ends in .csv" in landable
     shell.run("show", "orders", "--state", "lost", code=2)
     shell.run("list", "--stage", "gold", code=2)
     assert "known: orders" in shell.run("replay", "order", code=2)

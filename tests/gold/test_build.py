@@ -200,8 +200,11 @@ def test_a_silver_version_that_failed_a_blocking_check_is_not_read(shop: Worksho
 def test_without_any_good_silver_version_the_build_says_so(shop: Workshop) -> None:
     shop.mart("daily", DAILY)
     checks.record(shop.lake, [CheckOutcome("silver", "orders", 0, "keys_unique", passed=False)])
-    with pytest.raises(CheckFailed, match=r"silver\.orders version 0 failed blocking checks \(keys_unique"):
+    with pytest.raises(
+        CheckFailed, match=r"silver\.orders version 0 failed blocking checks \(keys_unique"
+    ) as caught:
         shop.build()
+    assert caught.value.hint == "lakehouse quarantine show orders"
 
 
 def test_a_model_whose_silver_table_is_not_there_yet_waits_and_the_others_are_built(shop: Workshop) -> None:

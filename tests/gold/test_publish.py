@@ -112,14 +112,14 @@ def test_a_blocking_check_recorded_by_anyone_blocks(daily: Workshop) -> None:
         "volume",
         passed=False,
         message="1 row, expected 1000",
-        recovery="lakehouse quarantine list orders",
+        recovery="lakehouse quarantine show orders",
     )
     checks.record(daily.lake, [outcome])
     with pytest.raises(
         PublishBlocked, match="silver/orders version 1: volume 1 row, expected 1000"
     ) as caught:
         daily.publish(result)
-    assert caught.value.hint == "lakehouse quarantine list orders"
+    assert caught.value.hint == "lakehouse quarantine show orders"
     assert current_point(daily.lake) == good
 
 

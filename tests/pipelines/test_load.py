@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.errors import DeclarationError
+from lakehouse.errors import DeclarationError, SettingsError
 from lakehouse.pipelines import find_problems, load_pipelines
 from lakehouse.settings import Settings, load_settings
 
@@ -32,6 +32,17 @@ def declare(settings: Settings, text: str, folder: str = "a") -> None:
     path = Path(settings.pipelines_dir, folder, "defs.yaml")
     path.parent.mkdir(parents=True)
     path.write_text(text)
+
+
+def test_a_folder_that_is_not_there_is_told_from_an_empty_one(settings: Settings, tmp_path: Path) -> None:
+    assert (load_pipelines(settings), find_problems(settings)) == ({}, [])
+    (tmp_path / "file").write_text("")
+    for name in ("missing", "file"):
+        folder = tmp_path / name
+        elsewhere = load_settings(pipelines_dir=str(folder))
+        for look in (load_pipelines, find_problems):
+            with pytest.raises(SettingsError, match=f"LAKEHOUSE_PIPELINES_DIR: {folder} is not a folder"):
+                look(elsewhere)
 
 
 def test_the_projects_own_declarations_are_right() -> None:

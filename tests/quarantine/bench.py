@@ -71,9 +71,12 @@ class DistinctOpen(Distinct):
 class Bench:
     """``orders`` from CSV files with id, amount and day."""
 
-    def __init__(self, root: Path, contract: str = "Strict", **silver: Any) -> None:
+    def __init__(
+        self, root: Path, contract: str = "Strict", source: dict[str, Any] | None = None, **silver: Any
+    ) -> None:
         self.settings: Settings = load_settings(root=str(root))
         self.lake = Lake.from_settings(self.settings)
+        self.source = {"kind": "files", "path": "orders/**/*.csv", "format": "csv", **(source or {})}
         self.silver = silver or {"mode": "upsert", "sequence_by": "day"}
         self.use(contract)
         self.folder = Path(self.settings.landing, "orders")
@@ -84,7 +87,7 @@ class Bench:
         spec = {
             "name": "orders",
             "description": "x",
-            "source": {"kind": "files", "path": "orders/**/*.csv", "format": "csv"},
+            "source": self.source,
             "contract": f"{__name__}.{contract}",
             "silver": self.silver,
         }

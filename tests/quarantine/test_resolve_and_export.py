@@ -12,6 +12,7 @@ import pytest
 from lakehouse import quarantine
 from lakehouse.errors import PermanentError
 from lakehouse.ops import refused
+from lakehouse.pipelines.model import SourceSpec
 from lakehouse.quarantine import Selection, export
 from tests.quarantine.bench import Bench
 
@@ -63,6 +64,16 @@ def test_a_mistake_can_be_undone(bench: Bench) -> None:
     assert bench.use("Open").replay().released == 2
 
 
+def test_a_row_that_was_opened_again_counts_from_then(bench: Bench) -> None:
+    before = Selection(until=bench.quarantined()["_quarantined_at_utc"].max())
+    assert bench.resolve(before, apply=False).rows.height == 3
+    bench.resolve(Selection(stage="bronze"))
+    assert bench.resolve(before, undo=True, note="wrong row").rows.height == 1
+    assert bench.resolve(before, apply=False).rows.height == 2
+    since = bench.quarantined().select(quarantine.there_since().max()).item()
+    assert bench.resolve(Selection(until=since)).rows.height == 3
+
+
 def test_a_released_row_cannot_be_resolved(bench: Bench) -> None:
     bench.use("Open").replay()
     assert bench.resolve(Selection(stage="silver")).rows.is_empty()
@@ -104,7 +115,9 @@ def test_an_export_has_every_row_with_its_rules_its_place_and_its_raw_text(
 
 def test_exported_rows_corrected_and_landed_again_come_into_silver(bench: Bench) -> None:
     target = bench.folder / "b.csv"
-    written = export(refused.rows(bench.lake, "orders", newest_first=False), target, landable=True)
+    written = export(
+        refused.rows(bench.lake, "orders", newest_first=False), target, source=bench.pipeline.spec.source
+    )
     assert written == 2
     text = target.read_text()
     assert text == "id,amount,day\n2,-5,2024-01-01\n4,-7,2024-01-04\n"
@@ -119,7 +132,8 @@ def test_landable_json_keeps_the_types_of_the_source(bench: Bench, tmp_path: Pat
     target = tmp_path / "out.jsonl"
     rows = bench.quarantined().filter(_stage="silver")
     rows = rows.with_columns(_raw=pl.lit('{"id": 2, "tags": ["x"], "_rescued": "{\\"new\\": true}"}'))
-    export(rows.head(1), target, landable=True)
+    source = SourceSpec(kind="files", path="orders/**", format="jsonl")
+    export(rows.head(1), target, source=source)
     assert json.loads(target.read_text()) == {"id": 2, "tags": ["x"], "new": True}
 
 
