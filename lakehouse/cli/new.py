@@ -60,7 +60,7 @@ def pipeline(
         f"  lakehouse validate                       is the declaration right?\n"
         f"  lakehouse run --select {table:<18}take the data through bronze and silver\n"
         f'  lakehouse query "select * from silver.{table} limit 5"\n'
-        f"  drop more files like it:                 {new.plan.path}\n"
+        f"  what it takes from now on:               {new.plan.path}\n"
         f"  describe the columns, add rules, build a mart on it: docs/pipelines.md"
     )
 
