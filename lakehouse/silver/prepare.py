@@ -24,6 +24,8 @@ RAW = "_raw"
 #: Position of a row in arrival order, alive only inside one stage run.
 FILE_ORDER = "__file_order"
 SEQUENCE = "__sequence"
+#: Text that ``SEQUENCE`` was read from, where the source has it as text.
+SEQUENCE_TEXT = "__sequence_text"
 #: Where a row of the table stands: data file (path relative to the table) and position in it, alive only inside a run.
 FILE, POSITION = "__file", "__position"
 PLACE_SCHEMA: dict[str, pl.DataType] = {FILE: pl.String(), POSITION: pl.UInt32()}

@@ -158,6 +158,32 @@ def test_a_transform_that_drops_flags_and_lineage_is_told_what_to_keep(tmp_path:
         bench.arrive("1,1,a,1")
 
 
+def test_a_history_begins_when_the_path_says(tmp_path: Path) -> None:
+    source = {"path": "orders/*/*.csv", "path_columns": {"since": r"orders/([^/]+)/"}}
+    bench = OrdersLake(tmp_path / "lake", "history", source=source, sequence_by="since")
+    for day, amount in (("2024-03-02", 1), ("2024-03-01T10:00", 2)):
+        path = Path(bench.settings.landing, "orders", day, "a.csv")
+        path.parent.mkdir(parents=True)
+        path.write_text(f"id,amount,note,seq\n1,{amount},x,\n")
+        bench.run()
+    begins = bench.rows("valid_from_utc", "amount")
+    assert [(f"{at:%d %H}", amount) for at, amount in begins] == [("01 10", 2.0), ("02 00", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"), [("01.02.2024", "such as '01.02.2024'"), ("x-", "no since, so")]
+)
+def test_a_path_without_a_date_that_can_be_read_is_named(tmp_path: Path, folder: str, message: str) -> None:
+    source = {"path": "orders/*/*.csv", "path_columns": {"since": r"orders/([\d.]+)/"}}
+    bench = OrdersLake(tmp_path / "lake", "history", source=source, sequence_by="since")
+    path = Path(bench.settings.landing, "orders", folder, "a.csv")
+    path.parent.mkdir(parents=True)
+    path.write_text("id,amount,note,seq\n1,1,x,\n")
+    with pytest.raises(ContractError, match=message) as caught:
+        bench.run()
+    assert "path_columns" in str(caught.value.hint)
+
+
 class Comma(Contract):
     """The source's ``amount`` has a comma; the contract's column has another name."""
 
