@@ -40,8 +40,10 @@ class Conversion:
 
 
 def conversion(source: pl.DataType, target: pl.DataType) -> Conversion | None:
-    """The conversion from ``source`` to ``target``; None when they are the same type."""
+    """The conversion from ``source`` to ``target``; None when every value stays as it is."""
     if source == target:
+        if isinstance(target, (pl.Datetime, pl.Date)):
+            return Conversion((lambda value: timestamps.in_years(value, target),), can_fail=True)
         return None
     if isinstance(source, pl.Null):
         return Conversion((lambda value: value.cast(target),), can_fail=False)
@@ -56,7 +58,10 @@ def conversion(source: pl.DataType, target: pl.DataType) -> Conversion | None:
     if isinstance(target, (pl.List, pl.Struct)):
         return Conversion((nested.reshaped(source, target, conversion),), can_fail=True)
     if isinstance(target, pl.Datetime) and isinstance(source, (pl.Datetime, pl.Date)):
-        return Conversion((timestamps.between_instants(source, target),), can_fail=False)
+        return Conversion((timestamps.between_instants(source, target),), can_fail=True)
+    if isinstance(target, pl.Date) and isinstance(source, pl.Datetime):
+        whole_days = _round_trip(source, target)
+        return Conversion((lambda value: timestamps.in_years(whole_days(value), target),), can_fail=True)
     return _between_scalars(source, target)
 
 
@@ -114,7 +119,7 @@ def _between_scalars(source: pl.DataType, target: pl.DataType) -> Conversion:
         if source == pl.Float64 and target == pl.Float32:
             return Conversion((_narrow_float,), can_fail=True)
         return Conversion((_cast(target),), can_fail=False)
-    if numbers or (isinstance(source, pl.Datetime) and isinstance(target, pl.Date)):
+    if numbers:
         return Conversion((_round_trip(source, target),), can_fail=not _widens(source, target))
     # Anything else would need a guess (is this number seconds or milliseconds?): say so instead.
     return Conversion((_never(target),), can_fail=True)

@@ -59,6 +59,16 @@ def others(reading: Reading, before: str) -> pl.Expr:
     return value.fill_null(left.map_batches(finish, reading.dtype, is_elementwise=True)).alias(reading.name)
 
 
+def read(text: pl.Expr, dtype: pl.DataType, attempts: Sequence[Attempt]) -> pl.Expr:
+    """Text outside a contract, trimmed, as what the first attempt that can read it makes of it."""
+
+    def finish(texts: pl.Series) -> pl.Series:
+        nothing = pl.Series("found", dtype=dtype).clear(texts.len())
+        return _attempt_all(attempts, texts.str.strip_chars(), nothing).alias(texts.name)
+
+    return text.map_batches(finish, dtype, is_elementwise=True)
+
+
 def failed(reading: Reading, before: str) -> pl.Expr:
     """True where there was a value, and no attempt could read it."""
     left = pl.when(pl.col(reading.name).is_null()).then(pl.col(before))

@@ -319,6 +319,17 @@ def _deep_problems(pipeline: Pipeline, pipelines: Mapping[str, Pipeline]) -> Ite
     for column in spec.silver.sequence_by:
         if column not in available:
             yield problem("silver.sequence_by", _unknown_column(column, contract.name, columns))
+        elif (
+            spec.silver.mode == "history"
+            and column in columns
+            and not isinstance(contract.schema[column], pl.Date | pl.Datetime)
+        ):
+            # A number may be seconds or milliseconds, and a day or a month may come first in text: nothing is guessed.
+            yield problem(
+                "silver.sequence_by",
+                f"{column!r} is {contract.schema[column]}; a history needs a column of type Date or Datetime: since when "
+                "a row's state holds. Make one in the transform, or use mode upsert, which takes any order",
+            )
     delete = spec.silver.delete_when
     if (
         delete is not None

@@ -192,9 +192,9 @@ def _text_note(values: pl.Series) -> str | None:
         if _MOST <= (share := _share(values, pattern)) < 1:
             return f"{share:.1%} of the values are {kind}, the others are not: kept as text"
     if _share(head, r"^\d{1,2}[/.]\d{1,2}[/.]\d{2,4}") == 1:
-        return "looks like dates, but day and month could be either: kept as text, parse it in a transform"
+        return "looks like dates, but day and month could be either: kept as text; docs/pipelines.md says how a transform reads it"
     if _share(head, r"^-?\d{1,3}([.,]\d{3})*[.,]\d+$") == 1:
-        return "looks like numbers with separators: kept as text, parse it in a transform"
+        return "looks like numbers with separators: kept as text; docs/pipelines.md says how a transform reads it"
     return None
 
 

@@ -19,7 +19,7 @@ from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
 from lakehouse.silver.index import KeyIndex
-from lakehouse.silver.prepare import LINEAGE_SCHEMA, PLACE_SCHEMA, SEQUENCE, with_file_order
+from lakehouse.silver.prepare import LINEAGE_SCHEMA, PLACE_SCHEMA, SEQUENCE, SEQUENCE_TEXT, with_file_order
 from lakehouse.silver.shape import shape, table_schema, with_own_sequence
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite, candidate_files, existing_rows, rewrite
@@ -141,12 +141,8 @@ def _merge_slice(
             # Without a sequence the arrival decides, and a replayed row arrived before some that the table has.
             known = with_file_order(existing(list(schema)).lazy(), order).collect()
         return merge.merge_upsert(changes, known, key, silver.sequence_by, content)
-    if changes[SEQUENCE].null_count():
-        raise ContractError(
-            f"silver.{pipeline.name}: {changes[SEQUENCE].null_count()} rows have no {silver.sequence_by[0]}, "
-            "so nobody knows since when they hold; the table is left unchanged",
-            hint="declare the column as not nullable in the contract: such rows are then quarantined",
-        )
+    _check_beginnings(pipeline, changes)
+    changes = changes.drop(SEQUENCE_TEXT, strict=False)
     content = [name for name in content if name not in silver.sequence_by]
     known = existing(
         list(schema),
@@ -155,6 +151,26 @@ def _merge_slice(
     )
     merged = merge.merge_history(changes, known, key, content)
     return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
+
+
+def _check_beginnings(pipeline: Pipeline, changes: pl.DataFrame) -> None:
+    """Raises ContractError when a row of a history does not say since when it holds."""
+    unknown = changes.filter(pl.col(SEQUENCE).is_null())
+    if unknown.is_empty():
+        return
+    column, start = pipeline.spec.silver.sequence_by[0], f"silver.{pipeline.name}: {unknown.height} rows have"
+    texts = unknown[SEQUENCE_TEXT].drop_nulls() if SEQUENCE_TEXT in unknown.columns else pl.Series()
+    end = "so nobody knows since when they hold; the table is left unchanged"
+    if len(texts):
+        raise ContractError(
+            f"{start} a {column} that is no date or instant in ISO 8601, such as {texts[0]!r}, {end}",
+            hint="let source.path_columns or the transform give such text; or declare the column as pl.Date or TimestampUtc in "
+            "the contract, not nullable: such rows are then quarantined",
+        )
+    hint = "declare the column as not nullable in the contract: such rows are then quarantined"
+    if column in pipeline.spec.source.path_columns:
+        hint = "the regular expression under source.path_columns does not fit these files' paths: correct it"
+    raise ContractError(f"{start} no {column}, {end}", hint=hint)
 
 
 def _places(

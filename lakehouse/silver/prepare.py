@@ -8,6 +8,7 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors.columns import without_bytes
+from lakehouse.contracts.columns import UNCASTABLE
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
@@ -23,6 +24,8 @@ RAW = "_raw"
 #: Position of a row in arrival order, alive only inside one stage run.
 FILE_ORDER = "__file_order"
 SEQUENCE = "__sequence"
+#: Text that ``SEQUENCE`` was read from, where the source has it as text.
+SEQUENCE_TEXT = "__sequence_text"
 #: Where a row of the table stands: data file (path relative to the table) and position in it, alive only inside a run.
 FILE, POSITION = "__file", "__position"
 PLACE_SCHEMA: dict[str, pl.DataType] = {FILE: pl.String(), POSITION: pl.UInt32()}
@@ -42,19 +45,43 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     markers = spec.source.markers_by_column
     typed = contract.type_columns(frame, null_markers=markers)
     if pipeline.transform is not None:
+        before = typed
         try:
-            typed = pipeline.transform(typed)
+            typed = pipeline.transform(before)
             typed.collect_schema()
         except Exception as error:  # a user's function: whatever it raises, the declaration is what to mend
             raise ContractError(
                 f"{pipeline.name}: the transform {spec.transform} failed: {type(error).__name__}: {error}",
                 hint=f"correct the transform, then: lakehouse run --select {pipeline.name}",
             ) from error
-        typed = contract.type_columns(typed, null_markers=markers)
+        typed = contract.type_columns(_with_flags_of(before, typed, pipeline), null_markers=markers)
     kept = {*contract.schema, *spec.silver.sequence_by}
     # Of no use from here on, and a seventh of what a row takes.
     unneeded = [name for name in (names.INGESTED_AT, names.RESCUED) if name not in kept]
     return contract.add_missing(typed).drop(unneeded, strict=False)
+
+
+def _with_flags_of(before: pl.LazyFrame, after: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
+    """What a transform made, with the flags that it left out (its last step may select columns by name).
+
+    Without them a value that could not be cast would be a null like any other, and be accepted.
+    """
+    present = after.collect_schema().names()
+    names_before = before.collect_schema().names()
+    lost = [name for name in names_before if name.startswith(UNCASTABLE) and name not in present]
+    if not lost:
+        return after
+    where = list(KEPT_LINEAGE)
+    if missing := [name for name in where if name not in present]:
+        raise ContractError(
+            f"{pipeline.name}: the transform {pipeline.spec.transform} drops {', '.join(missing)}, by which a row is "
+            "found again",
+            hint="end it with with_columns, or select these columns, too; docs/pipelines.md",
+        )
+    # Few rows are flagged, so that the join costs little beside typing the source twice.
+    flagged = before.filter(pl.any_horizontal(lost)).select(*where, *lost)
+    joined = after.join(flagged, on=where, how="left", maintain_order="left")
+    return joined.with_columns(pl.col(lost).fill_null(False))
 
 
 #: Up to so many rows are looked up by their numbers first, and held.

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 import polars as pl
 
 from lakehouse import names
+from lakehouse.contracts import plain_text
 from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS
+from lakehouse.contracts.timestamps import instants
 from lakehouse.errors import CommitConflict, ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.pipelines.model import DeleteWhen
-from lakehouse.silver.prepare import FILE_ORDER, LINEAGE_SCHEMA, SEQUENCE, with_file_order
+from lakehouse.silver.prepare import FILE_ORDER, LINEAGE_SCHEMA, SEQUENCE, SEQUENCE_TEXT, with_file_order
 from lakehouse.storage import Snapshot
 from lakehouse.storage.schema import delta_dtype, delta_ready
 
@@ -95,7 +97,10 @@ def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, i
     if delete is not None:
         computed.append(_marks_deletion(frame.collect_schema(), delete).alias(names.IS_DELETED))
     if silver.mode == "history":
-        computed.append(_instant(frame, silver.sequence_by[0]).alias(SEQUENCE))
+        sequence = silver.sequence_by[0]
+        computed.append(_instant(frame, sequence).alias(SEQUENCE))
+        if isinstance(frame.collect_schema()[sequence], pl.String):
+            computed.append(pl.col(sequence).alias(SEQUENCE_TEXT))
         stored = table_schema(pipeline)
         extra = [name for name in extra if name in stored]
     frame = frame.with_columns(computed)
@@ -139,11 +144,14 @@ def _number(delete: DeleteWhen) -> int | float:
 
 
 def _instant(frame: pl.LazyFrame, column: str) -> pl.Expr:
-    """A sequence column as an instant: timestamps as they are, dates at midnight UTC, ISO text parsed."""
+    """A sequence column as an instant: timestamps as they are, dates at midnight UTC, text as a contract reads it.
+
+    Declarations with numbers are refused by ``lakehouse validate``; here they are microseconds since 1970.
+    """
     dtype = frame.collect_schema()[column]
     value = pl.col(column)
     if isinstance(dtype, pl.String):
-        return value.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        return plain_text.read(value, _INSTANT, instants(_INSTANT))
     if isinstance(dtype, pl.Datetime):
         return (
             value.dt.cast_time_unit("us")

@@ -149,9 +149,10 @@ def upper_bound(value: Any) -> Any:
 
 
 def _timestamp(value: datetime) -> str:
-    if value.tzinfo is not None:
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
-    return value.strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}"
+    """ISO 8601 with milliseconds, in UTC where there is a zone (``strftime`` would write the year 1 as "1")."""
+    if value.tzinfo is None:
+        return value.isoformat(timespec="milliseconds")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _exact(value: Any) -> Any:

@@ -131,6 +131,49 @@ def test_a_date_is_read_only_where_no_time_of_day_gets_lost() -> None:
     assert typed(instants, UTC_US, pl.Date()) == [date(2013, 1, 31), UNCASTABLE]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["31-01-24", "24-01-31", "-024-01-31", "31-01-24T10:00:00Z", "  31-01-24T10:00:00Z", "031-01-24T10:00:00.5+01:00",
+     "0000-01-01", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "+12024-01-31T10:00:00Z"],
+)  # fmt: skip
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_years_have_four_digits_and_python_knows_them(text: str, unit: Any) -> None:
+    assert typed([text, "2024-01-31"], TEXT, pl.Date()) == [UNCASTABLE, date(2024, 1, 31)]
+    for zone in ("UTC", None, "America/New_York"):
+        instant = datetime(2024, 1, 31, tzinfo=UTC if zone else None)
+        assert typed([text, "2024-01-31T00:00:00Z"], TEXT, pl.Datetime(unit, zone)) == [UNCASTABLE, instant]
+
+
+def test_early_years_with_four_digits_and_the_last_microsecond_are_read() -> None:
+    assert typed(["0001-01-01", "0999-12-31"], TEXT, pl.Date()) == [date(1, 1, 1), date(999, 12, 31)]
+    texts = ["0001-01-01T00:00:00Z", "1000-01-01T00:00:00+01:00", "9999-12-31T23:59:59.999999Z"]
+    assert typed(texts, TEXT, UTC_US) == [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(999, 12, 31, 23, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    ]
+    assert typed(["1600-01-01T00:00:00Z"], TEXT, pl.Datetime("ns", "UTC")) == [
+        UNCASTABLE
+    ]  # it would overflow
+
+
+@pytest.mark.parametrize(
+    "source", [pl.Date(), pl.Datetime("ms"), UTC_US, pl.Datetime("us", "America/New_York")]
+)
+@pytest.mark.parametrize(
+    "target", [pl.Date(), pl.Datetime("ms"), UTC_US, pl.Datetime("us", "America/New_York")]
+)
+def test_dates_and_instants_that_python_does_not_know_are_uncastable(
+    source: pl.DataType, target: pl.DataType
+) -> None:
+    days = pl.Series([-719_529, 0, 2_932_897, None], dtype=pl.Int32).cast(pl.Date())  # year -1, 1970, 10000
+    column = ColumnSpec("a", target, nullable=True, description="", sensitivity="public")
+    values = days if source == pl.Date() else days.cast(pl.Datetime("ms")).cast(source)
+    frame = type_columns(pl.LazyFrame({"a": values}), [column]).collect()
+    assert frame["__uncastable__a"].to_list() == [True, False, True, False]
+    assert frame["a"].is_null().to_list() == [True, False, True, True]
+
+
 def test_instants_without_a_zone_are_taken_as_utc() -> None:
     naive = [datetime(2013, 1, 1, 10), None]  # noqa: DTZ001 - the point of the test
     assert typed(naive, pl.Datetime("ns"), UTC_US) == [datetime(2013, 1, 1, 10, tzinfo=UTC), None]

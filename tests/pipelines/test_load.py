@@ -84,3 +84,13 @@ def test_a_key_that_the_contract_lacks_is_found_before_any_run(settings: Setting
     declare(settings, GOOD.format(name="x") + "  checks:\n    references: [{columns: [carier], to: x}]\n")
     (problem,) = [p for p in find_problems(settings) if "carier" in p.message][:1]
     assert "did you mean carrier?" in problem.message
+
+
+def test_a_history_is_ordered_by_a_date_or_an_instant(settings: Settings) -> None:
+    flights = GOOD.format(name="x").replace("airlines.Airlines", "flights.Flights")
+    for number, column in enumerate(("flight", "flight_date", "time_hour_utc")):
+        silver = f"  silver: {{mode: history, sequence_by: [{column}]}}\n"
+        declare(settings, flights.replace("name: x", f"name: x{number}") + silver, column)
+    (problem,) = find_problems(settings)
+    assert problem.field == "silver.sequence_by"
+    assert "Date or Datetime" in problem.message

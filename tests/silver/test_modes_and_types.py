@@ -13,6 +13,7 @@ import pytest
 
 from lakehouse import names, quarantine
 from lakehouse.contracts import Contract
+from lakehouse.contracts.model import TimestampUtc
 from lakehouse.errors import ContractError
 from lakehouse.silver import replay
 from tests.lakes import Orders, OrdersLake
@@ -278,3 +279,32 @@ def test_times_of_day_are_what_they_were(tmp_path: Path) -> None:
     lake.arrive("1,,,,10:20:30,,1", header="id,small,large,kind,at,ms,seq")
     (stored,) = lake.rows("at")
     assert datetime.time.fromisoformat(stored[0]) == datetime.time(10, 20, 30)
+
+
+class Dated(Contract):
+    """One row per day."""
+
+    day: pl.Date = pa.Field(description="Day.")
+    at: TimestampUtc = pa.Field(description="Instant.")
+
+    class Config:
+        unique = ["day", "at"]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_date_that_python_does_not_know_is_refused_instead_of_stopping_the_table(
+    tmp_path: Path, form: str
+) -> None:
+    lake = OrdersLake(tmp_path, "upsert", contract=Dated, source={"path": f"orders/*.{form}", "format": form})
+    if form == "csv":
+        lake.land("0000-01-01,2024-01-01T00:00:00Z", "2024-01-01,0001-01-01T00:00:00+01:00",
+                  "2024-01-01,2024-01-01T00:00:00Z", header="day,at")  # fmt: skip
+    else:
+        days = pl.Series([-719_600, 0, 0, 2_932_900], dtype=pl.Int32).cast(pl.Date())
+        instants = pl.Series([0, -(10**17), 10**15, 0], dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+        folder = Path(lake.settings.landing, "orders")
+        folder.mkdir(parents=True)
+        pl.DataFrame({"day": days, "at": instants}).write_parquet(folder / "a.parquet")
+    result = lake.run()
+    assert (result.accepted, result.quarantined) == (1, 2 if form == "csv" else 3)
+    assert {rule for rules, *_ in lake.refused() for rule in rules} >= {"castable(day)", "castable(at)"}

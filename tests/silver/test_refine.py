@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandera.polars as pa
 import polars as pl
 import pytest
 
 from lakehouse import ledger
 from lakehouse.bronze import ingest
+from lakehouse.contracts import Contract
 from lakehouse.errors import ConservationError, ContractError
 from lakehouse.ops.reconcile import reconcile
 from lakehouse.silver import refine
@@ -133,6 +135,79 @@ def test_a_transform_that_fails_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ContractError, match=r"orders_of_test\.transform failed: KeyError: 'colour'"):
         OrdersLake(tmp_path / "lake", transform=transform).arrive("1,1,x,")
+
+
+def test_a_value_that_cannot_be_cast_is_refused_whatever_the_transform_selects(tmp_path: Path) -> None:
+    def transform(frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.select(
+            "_batch_id", "_source_file", "_source_row", "id", "amount", "seq", note=pl.lit("x")
+        )
+
+    bench = OrdersLake(tmp_path / "lake", transform=transform)
+    result = bench.arrive("1,1,a,1", "2,2,b,soon", "3,much,c,soon", "4,4,d,")
+    assert (result.accepted, result.quarantined) == (2, 2)
+    second, third = (set(rules) for rules, *_ in bench.refused())
+    assert second == {"castable(seq)"}
+    assert third >= {"castable(amount)", "castable(seq)"}
+    assert bench.rows("id", "note", "seq") == [(1, "x", 1), (4, "x", None)]
+
+
+def test_a_transform_that_drops_flags_and_lineage_is_told_what_to_keep(tmp_path: Path) -> None:
+    bench = OrdersLake(tmp_path / "lake", transform=lambda frame: frame.select("id", "amount", "note", "seq"))
+    with pytest.raises(ContractError, match="drops _batch_id, _source_file, _source_row"):
+        bench.arrive("1,1,a,1")
+
+
+def test_a_history_begins_when_the_path_says(tmp_path: Path) -> None:
+    source = {"path": "orders/*/*.csv", "path_columns": {"since": r"orders/([^/]+)/"}}
+    bench = OrdersLake(tmp_path / "lake", "history", source=source, sequence_by="since")
+    for day, amount in (("2024-03-02", 1), ("2024-03-01T10:00", 2)):
+        path = Path(bench.settings.landing, "orders", day, "a.csv")
+        path.parent.mkdir(parents=True)
+        path.write_text(f"id,amount,note,seq\n1,{amount},x,\n")
+        bench.run()
+    begins = bench.rows("valid_from_utc", "amount")
+    assert [(f"{at:%d %H}", amount) for at, amount in begins] == [("01 10", 2.0), ("02 00", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"), [("01.02.2024", "such as '01.02.2024'"), ("x-", "no since, so")]
+)
+def test_a_path_without_a_date_that_can_be_read_is_named(tmp_path: Path, folder: str, message: str) -> None:
+    source = {"path": "orders/*/*.csv", "path_columns": {"since": r"orders/([\d.]+)/"}}
+    bench = OrdersLake(tmp_path / "lake", "history", source=source, sequence_by="since")
+    path = Path(bench.settings.landing, "orders", folder, "a.csv")
+    path.parent.mkdir(parents=True)
+    path.write_text("id,amount,note,seq\n1,1,x,\n")
+    with pytest.raises(ContractError, match=message) as caught:
+        bench.run()
+    assert "path_columns" in str(caught.value.hint)
+
+
+class Comma(Contract):
+    """The source's ``amount`` has a comma; the contract's column has another name."""
+
+    id: pl.Int64 = pa.Field(description="Number.")
+    amount_eur: pl.Float64 = pa.Field(nullable=True, description="Euros.")
+
+    class Config:
+        unique = ["id"]
+
+
+def test_numbers_with_separators_are_read_from_a_source_column_of_another_name(tmp_path: Path) -> None:
+    """As docs/pipelines.md says it."""
+
+    def transform(raw: pl.LazyFrame) -> pl.LazyFrame:
+        text = pl.col("amount").str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+        return raw.with_columns(amount_eur=text)
+
+    bench = OrdersLake(
+        tmp_path / "lake", contract=Comma, source={"csv": {"delimiter": ";"}}, transform=transform
+    )
+    result = bench.arrive("1;1.234,5", "2;much", "3;", header="id;amount")
+    assert (result.accepted, result.quarantined) == (2, 1)
+    assert bench.rows("id", "amount_eur") == [(1, 1234.5), (3, None)]
+    assert bench.refused()[0][0] == ["castable(amount_eur)"]
 
 
 @pytest.mark.parametrize(
