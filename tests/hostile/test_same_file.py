@@ -290,7 +290,7 @@ def test_accept_shows_first_and_takes_with_apply(tmp_path: Path, monkeypatch: py
     assert "grown: 1 records behind the 1 that were taken" in shown.output
     assert "Nothing was written" in shown.output
     assert lake.run().committed is False
-    assert run(app, ["accept", "orders", "nothing.csv"]).exit_code == 1
+    assert run(app, ["accept", "orders", "nothing.csv"]).exit_code == 2
     assert "Planned as batch 2" in run(app, ["accept", "orders", path.name, "--apply"]).output
     lake.run()
     assert lake.rows("id") == [(1,), (2,)]
