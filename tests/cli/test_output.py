@@ -54,6 +54,7 @@ def test_a_backfill_shows_its_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"  refused by {ODD}: 3\n" in _invoke("backfill", "flights", "--from", "2013-01")
 
 
+@pytest.mark.slow
 def test_accept_and_status_show_files_notes_and_problems(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

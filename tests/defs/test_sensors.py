@@ -28,6 +28,8 @@ from lakehouse.settings import Settings
 from lakehouse.storage import Lake
 from tests.defs.arrivals import AIRPORTS_HEADER, land, one_more_flight
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Tick:
@@ -181,7 +183,6 @@ def test_what_failed_in_a_pipeline_that_is_deleted_holds_up_nothing(
     assert run_pipelines(bench.settings).nothing_new
 
 
-@pytest.mark.slow
 def test_a_table_whose_partners_are_missing_waits_and_the_rest_is_published(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +224,6 @@ def test_a_table_whose_partners_are_missing_waits_and_the_rest_is_published(
     assert "nothing new" in bench.tick().skipped
 
 
-@pytest.mark.slow
 def test_references_that_cannot_be_looked_at_are_a_failure_that_ends_with_their_declaration(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ import pytest
 from lakehouse.demo import landing, source
 from lakehouse.settings import Settings, load_settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def landed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, landing.Landed]:

@@ -93,6 +93,7 @@ def test_files_of_versions_that_ended_before_a_batch_are_not_opened_by_it(
     assert [end for _, end in of_seven[:-1]] == [begin for begin, _ in of_seven[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_any_batches_with_maintenance_between_them_give_what_one_batch_gives(
     tmp_path: Path, seed: int
