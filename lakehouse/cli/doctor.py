@@ -28,7 +28,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSO
     def tell(finding: Finding) -> None:
         findings.append(finding)
         if not as_json:
-            say(_MARKS[finding.state], f" {finding.what:<13} {finding.detail}")
+            say(_MARKS[finding.state], f" {finding.what:<14} {finding.detail}")
             if finding.next_step:
                 say(f"                   next: {finding.next_step}")
 
