@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.gold.conftest import Workshop
 
+DAILY = "select day, sum(amount)::bigint as total from {{ ref('stg_orders') }} group by day"
+
 ALL_ORDERS = "select order_id, day, amount from {{ ref('stg_orders') }}"
 
 NEW_ORDERS = """

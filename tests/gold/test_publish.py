@@ -20,10 +20,10 @@ from lakehouse.gold.query import query
 from lakehouse.settings import load_settings
 from lakehouse.storage import Lake
 from tests.gold.conftest import Workshop, order
+from tests.gold.models import DAILY
 
 pytestmark = pytest.mark.slow
 
-DAILY = "select day, sum(amount)::bigint as total from {{ ref('stg_orders') }} group by day"
 UNIQUE_DAY = "models: [{name: orders, columns: [{name: day, data_tests: [unique]}]}]"
 
 

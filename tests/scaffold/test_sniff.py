@@ -14,6 +14,14 @@ from lakehouse.errors import SourceError
 from lakehouse.scaffold.sniff import Dialect, sniff
 
 
+def dialect_of(folder: Path, text: str) -> Dialect:
+    file = folder / "data.csv"
+    file.write_text(text, newline="")
+    found = sniff(file).dialect
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -28,9 +36,7 @@ from lakehouse.scaffold.sniff import Dialect, sniff
     ],
 )
 def test_the_dialect_of_a_csv_is_found(tmp_path: Path, text: str, expected: Dialect) -> None:
-    file = tmp_path / "data.csv"
-    file.write_text(text, newline="")
-    assert sniff(file).dialect == expected
+    assert dialect_of(tmp_path, text) == expected
 
 
 @pytest.mark.parametrize(
@@ -50,9 +56,7 @@ def test_the_dialect_of_a_csv_is_found(tmp_path: Path, text: str, expected: Dial
     ],
 )
 def test_names_may_be_empty_repeated_or_years(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "data.csv"
-    file.write_text(text)
-    assert sniff(file).dialect == Dialect()
+    assert dialect_of(tmp_path, text) == Dialect()
 
 
 @pytest.mark.parametrize(
@@ -70,11 +74,7 @@ def test_names_may_be_empty_repeated_or_years(tmp_path: Path, text: str) -> None
     ],
 )
 def test_a_first_line_like_those_below_is_no_header(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "data.csv"
-    file.write_text(text)
-    found = sniff(file).dialect
-    assert found is not None
-    assert not found.header
+    assert not dialect_of(tmp_path, text).header
 
 
 def test_an_encoding_other_than_utf8_is_said_out_loud(tmp_path: Path) -> None:

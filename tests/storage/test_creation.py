@@ -65,10 +65,8 @@ def test_a_first_commit_that_a_crash_cut_off_is_no_table(table: Table) -> None:
     assert table.snapshot().version == 0
 
 
-@pytest.mark.parametrize("by", ["first commit", "library", "added columns", "hand"])
-def test_a_commit_and_what_it_names_are_on_the_disk_before_it_is_answered(
-    table: Table, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
+def record_flushes(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The inodes that are flushed from now on."""
     synced: set[int] = set()
     real = os.fsync
 
@@ -77,6 +75,14 @@ def test_a_commit_and_what_it_names_are_on_the_disk_before_it_is_answered(
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
+    return synced
+
+
+@pytest.mark.parametrize("by", ["first commit", "library", "added columns", "hand"])
+def test_a_commit_and_what_it_names_are_on_the_disk_before_it_is_answered(
+    table: Table, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    synced = record_flushes(monkeypatch)
     create(table)
     if by in ("library", "hand"):
         if by == "library":
@@ -105,14 +111,7 @@ def test_a_checkpoint_is_on_the_disk_when_its_commit_is_answered(
     create(table)
     for _ in range(CHECKPOINT_INTERVAL - 2):
         table.snapshot().commit()
-    synced: set[int] = set()
-    real = os.fsync
-
-    def fsync(handle: int) -> None:
-        synced.add(os.fstat(handle).st_ino)
-        real(handle)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    synced = record_flushes(monkeypatch)
     if by == "commit":
         table.snapshot().commit()
     elif by == "added columns":
