@@ -89,6 +89,11 @@ class Subject:
             self._refused[stage] = self._quarantined(stage)
         return self._refused[stage]
 
+    def refused_by_batch(self, stage: str) -> dict[int, int]:
+        """Rows that the stage refused, per batch under examination; batches without any are not named."""
+        rows = self.quarantined(stage)
+        return dict(rows.group_by(names.BATCH_ID).len().iter_rows()) if len(rows) else {}
+
     @cached_property
     def _refused(self) -> dict[str, pl.DataFrame]:
         return {}
@@ -100,14 +105,15 @@ class Subject:
         """
         snapshot = self.lake.table("quarantine", self.name).snapshot_or_none()
         columns = ["_batch_id", "_broken_rules", "_source_file", "_source_row", "_raw"]
-        if snapshot is None:
+        first = self.published_batch + 1
+        uris = snapshot.files_in_range(names.BATCH_ID, first, 2**62) if snapshot else []
+        if snapshot is None or not uris:
             schema = dict.fromkeys(columns, pl.String()) | {
                 "_batch_id": pl.Int64(),
                 "_source_row": pl.Int64(),
                 "_broken_rules": pl.List(pl.String()),
             }
             return pl.DataFrame(schema=schema)
-        uris = snapshot.files_in_range("_batch_id", self.published_batch + 1, 2**62)
         return (
             snapshot.scan(uris=uris)
             .filter(pl.col("_batch_id") > self.published_batch, pl.col("_stage") == stage, ~is_of_backfill())

@@ -97,7 +97,7 @@ def _held(subject: Subject) -> Finding:
 
 def _conservation(subject: Subject) -> Finding:
     landed = subject.rows_by_batch(subject.snapshot)
-    refused = dict(subject.quarantined("bronze").group_by("_batch_id").len().iter_rows())
+    refused = subject.refused_by_batch("bronze")
     wrong: list[dict[str, Any]] = []
     total = 0
     for document in subject.commits:

@@ -111,7 +111,7 @@ def _same(found: pl.DataType | None, wanted: pl.DataType) -> bool:
 def _conservation(subject: Subject) -> Finding:
     bronze = subject.lake.table("bronze", subject.name).snapshot()
     landed = subject.rows_by_batch(bronze)
-    refused = dict(subject.quarantined("silver").group_by("_batch_id").len().iter_rows())
+    refused = subject.refused_by_batch("silver")
     wrong: list[dict[str, Any]] = []
     total = 0
     for document in subject.commits:

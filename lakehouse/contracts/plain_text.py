@@ -53,7 +53,7 @@ def others(reading: Reading, before: str) -> pl.Expr:
 
     def finish(texts: pl.Series) -> pl.Series:
         if texts.null_count() == texts.len():
-            return pl.Series(texts.name, dtype=reading.dtype).clear(texts.len())
+            return _repeated(texts, None, reading.dtype)
         return _finish(reading, texts)
 
     return value.fill_null(left.map_batches(finish, reading.dtype, is_elementwise=True)).alias(reading.name)
@@ -75,11 +75,16 @@ def failed(reading: Reading, before: str) -> pl.Expr:
 
     def is_wrong(texts: pl.Series) -> pl.Series:
         if texts.null_count() == texts.len():
-            return pl.repeat(False, texts.len(), eager=True).alias(texts.name)
+            return _repeated(texts, False, pl.Boolean())
         means_nothing = texts.str.strip_chars().is_in(reading.null_texts)
         return (texts.is_not_null() & ~means_nothing).fill_null(False)
 
     return left.map_batches(is_wrong, pl.Boolean(), is_elementwise=True)
+
+
+def _repeated(texts: pl.Series, value: bool | None, dtype: pl.DataType) -> pl.Series:
+    """One value as often as there are texts. (``pl.repeat`` and ``clear`` run a query for it: 0.2 ms more, for every column.)"""
+    return pl.Series(texts.name, [value], dtype).new_from_index(0, texts.len())
 
 
 def without(text: pl.Expr, nothing: Sequence[str]) -> pl.Expr:

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ class Kept:
     def __init__(self) -> None:
         self._open: dict[str, tuple[tuple[int, int], Connection]] = {}
 
-    def connection(self, path: str, url: str) -> Connection | None:
-        """The connection to this file; None when there is no file."""
+    def connection(self, path: str, url: Callable[[], str]) -> Connection | None:
+        """The connection to this file, opened by its ``url`` where it has none yet; None when there is no file."""
         identity = _identity(path)
         kept = self._open.pop(path, None)
         if kept is not None and kept[0] == identity:
@@ -53,7 +54,7 @@ class Kept:
             _close(kept[1])
         if identity is None:
             return None
-        connection = _open(url)
+        connection = _open(url())
         self._open[path] = (identity, connection)
         return connection
 
@@ -122,10 +123,12 @@ class EventLog(SqliteEventLogStorage):
     def _connect(self, shard: str) -> Iterator[Connection]:
         with self._db_lock:
             self._flush()  # whoever looks sees everything
-            path, url = self.path_for_shard(shard), self.conn_string_for_shard(shard)
+            path = self.path_for_shard(shard)
+            # To make the URL asks the disk about every folder of the path.
+            url = partial(self.conn_string_for_shard, shard)
             connection = self._kept.connection(path, url)
             if connection is None or shard not in self._initialized_dbs:
-                self._initdb(create_engine(url, poolclass=NullPool))
+                self._initdb(create_engine(url(), poolclass=NullPool))
                 self._initialized_dbs.add(shard)
                 connection = self._kept.connection(path, url)
                 assert connection is not None
@@ -252,7 +255,7 @@ class Runs(SqliteRunStorage):
     def connect(self) -> Iterator[Connection]:
         with self._lock:
             connection = self._kept.connection(
-                self._conn_string.removeprefix("sqlite:///"), self._conn_string
+                self._conn_string.removeprefix("sqlite:///"), lambda: self._conn_string
             )
             if connection is None:  # the file is gone: as Dagster has it, an empty one is opened
                 with super().connect() as connection:

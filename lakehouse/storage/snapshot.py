@@ -103,12 +103,20 @@ class Snapshot:
         return int(self._files["size_bytes"].sum() or 0)
 
     def files_in_range(self, column: str, low: Any, high: Any) -> list[str]:
-        """URIs of the files that may hold a value of ``column`` in [low, high], judged by their statistics."""
+        """URIs of the files that may hold a value of ``column`` in [low, high], judged by their statistics.
+
+        In Python, because a query over some files takes 0.3 ms, and a run asks six times a table.
+        """
         files = self._files
-        if f"min.{column}" not in files.columns:
+        least, greatest = f"min.{column}", f"max.{column}"
+        if least not in files.columns:
             return self.uris()
-        outside = (pl.col(f"max.{column}") < low) | (pl.col(f"min.{column}") > high)
-        return files.filter(outside.not_().fill_null(True))["uri"].to_list()
+        bounds = zip(self.uris(), files[least].to_list(), files[greatest].to_list(), strict=True)
+        return [
+            uri
+            for uri, first, last in bounds
+            if first is None or last is None or not (last < low or first > high)
+        ]
 
     def scan(
         self, columns: Sequence[str] | None = None, *, uris: Sequence[str] | None = None
@@ -126,10 +134,13 @@ class Snapshot:
 
         A file in which all rows of a row group have one value says so in its footer, and nothing else of it is read.
         """
-        files = self._files.filter(pl.col("uri").is_in(self.files_in_range(column, low, 2**62)))
+        near = set(self.files_in_range(column, low, 2**62))
+        files = (self._files[name].to_list() for name in ("uri", "path", "num_deleted"))
         counted: Counter[int] = Counter()
         doubtful = []
-        for uri, path, deleted in files.select("uri", "path", "num_deleted").iter_rows():
+        for uri, path, deleted in zip(*files, strict=True):
+            if uri not in near:
+                continue
             found = None if deleted else rows_by_value(self.table.footer(path)[0], column)
             if found is None:
                 doubtful.append(uri)

@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 import polars as pl
-from polars import selectors
 
 from lakehouse import names
 
@@ -114,14 +113,16 @@ def stats_json(stats: dict[str, Any]) -> str:
     return json.dumps(stats, ensure_ascii=False)
 
 
-def wide_texts(files: pl.DataFrame) -> pl.DataFrame:
-    """The files with greatest texts that are never too low, also where their log has escaped characters.
+def wide_texts(files: pl.DataFrame) -> list[pl.Expr]:
+    """The files' greatest texts, never too low, also where their log has escaped characters.
 
     From the first character behind U+FFFF on nothing is sure, so the last of all takes its place. Least texts may be: what
     the library makes of such a character sorts before it.
     """
-    greatest = selectors.starts_with("max.") & selectors.string()
-    return files.with_columns(greatest.str.replace(_FROM_THE_FIRST_RARE, _LAST))
+    greatest = [
+        name for name, dtype in files.schema.items() if name.startswith("max.") and dtype == pl.String
+    ]
+    return [pl.col(name).str.replace(_FROM_THE_FIRST_RARE, _LAST) for name in greatest]
 
 
 def lower_bound(value: Any) -> Any:

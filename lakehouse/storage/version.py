@@ -135,7 +135,7 @@ class Version:
 
     @cached_property
     def files(self) -> pl.DataFrame:
-        frame = self._ask(lambda handle: wide_texts(pl.DataFrame(handle.get_add_actions(flatten=True))))
+        frame = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
         deleted = {path: vector.cardinality for path, vector in self.vectors.items()}
         gone = (
             pl.col("path").replace_strict(deleted, default=0, return_dtype=pl.Int64)
@@ -143,6 +143,7 @@ class Version:
             else pl.lit(0, pl.Int64)
         )
         return frame.with_columns(
+            *wide_texts(frame),
             uri=pl.concat_str(pl.lit(self._objects.root.rstrip("/") + "/"), pl.col("path")),
             num_records=pl.col("num_records") - gone,
             num_deleted=gone,
