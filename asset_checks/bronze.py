@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import Any
 
 from asset_checks.base import Check, Finding, Subject
@@ -14,6 +13,8 @@ from lakehouse.pipelines import Pipeline
 UNUSUAL_FACTOR = 10.0
 #: With fewer earlier batches there is no "usual".
 MIN_HISTORY = 5
+#: Of so many batches before, their median is what is usual.
+USUAL_OF = 1_000
 
 
 def bronze_checks(pipeline: Pipeline) -> list[Check]:
@@ -135,10 +136,8 @@ def _volume(subject: Subject) -> Finding:
 
 
 def _usual_bytes(subject: Subject) -> float:
-    """Median size of the published batches of this source; 0 while there are too few to say."""
-    earlier = [
-        batch.size_bytes
-        for batch in Ledger(subject.lake).batches(subject.name)
-        if batch.batch_id <= subject.published_batch
-    ]
-    return float(median(earlier)) if len(earlier) >= MIN_HISTORY else 0.0
+    """Median size of the last published batches of this source; 0 while there are too few to say."""
+    last = subject.published_batch
+    earlier = Ledger(subject.lake).batch_bytes(subject.name, last - USUAL_OF + 1, last)
+    usual = earlier.median() if len(earlier) >= MIN_HISTORY else None
+    return float(usual) if isinstance(usual, (int, float)) else 0.0

@@ -6,7 +6,7 @@ with its exact files, before any of it is read; what a stage did is read back fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -57,28 +57,33 @@ class Ledger:
         newest = max((source.newest_record_utc for source in self._sources.values()), default=None)
         return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
-    def _seen(self, source: str) -> Mapping[str, Sequence[Seen]]:
+    def _seen(self, source: str, paths: Collection[str]) -> Mapping[str, Sequence[Seen]]:
         """Per path every version that was seen: file, stage and note, oldest first, without those given back."""
         found = self._sources.get(source)
-        return found.seen if found else {}
+        return found.seen_of(paths) if found and paths else {}
 
-    def known_files(self, source: str) -> dict[str, SourceFile]:
-        """Newest version of every file of a source that the ledger has seen, by path."""
-        return {path: versions[-1][0] for path, versions in self._seen(source).items() if versions}
+    def known_files(self, source: str, paths: Collection[str]) -> dict[str, SourceFile]:
+        """Newest version of those of these files that the ledger has seen, by path."""
+        seen = self._seen(source, paths)
+        return {path: versions[-1][0] for path, versions in seen.items() if versions}
 
-    def taken_files(self, source: str) -> dict[str, SourceFile]:
-        """Newest version of every file that a batch took, by path."""
+    def taken_files(self, source: str, paths: Collection[str]) -> dict[str, SourceFile]:
+        """Newest version of each of these files that a batch took, by path."""
         taken: dict[str, SourceFile] = {}
-        for path, versions in self._seen(source).items():
+        for path, versions in self._seen(source, paths).items():
             for file, stage, _ in versions:
                 if stage in ("planned", "unchanged"):
                     taken[path] = file
         return taken
 
-    def contents(self, source: str) -> dict[tuple[str, int], str]:
-        """(hash, size) of everything that batches took → the path that brought it first."""
+    def contents(self, source: str, sizes: Collection[int]) -> dict[tuple[str, int], str]:
+        """(hash, size) of everything of one of these sizes that batches took → the path that brought it first."""
+        rows = self._sources.get(source)
+        if rows is None or not sizes:
+            return {}
+        chosen = pl.Series(list(sizes), dtype=pl.Int64).implode()
         found: dict[tuple[str, int], str] = {}
-        for path, versions in self._seen(source).items():
+        for path, versions in rows.seen(pl.col("size_bytes").is_in(chosen)).items():
             for file, stage, _ in versions:
                 if stage == "planned" and file.content_hash is not None:
                     found.setdefault((file.content_hash, file.size_bytes), path)
@@ -87,7 +92,12 @@ class Ledger:
     def batches(self, source: str, *, above: int = 0) -> list[Batch]:
         """Planned batches of a source with a number above ``above``, in order."""
         found = self._sources.get(source)
-        return [batch for batch in found.batches if batch.batch_id > above] if found else []
+        return found.batches(source, above) if found else []
+
+    def batch_bytes(self, source: str, first: int, last: int) -> pl.Series:
+        """Size of each planned batch of a source from the one number to the other."""
+        found = self._sources.get(source)
+        return found.batch_bytes(first, last) if found else pl.Series(dtype=pl.Int64)
 
     def last_batch_id(self, source: str) -> int:
         return self.snapshot.txn(names.app_id("plan", source)) if self.snapshot else 0
@@ -103,12 +113,14 @@ class Ledger:
 
     def newest(self, source: str) -> list[tuple[SourceFile, str, str]]:
         """Every file of a source as it was seen last: file, stage (planned, held, duplicate …) and note."""
-        last = [versions[-1] for versions in self._seen(source).values() if versions]
+        rows = self._sources.get(source)
+        last = [versions[-1] for versions in (rows.seen() if rows else {}).values() if versions]
         return [(file, stage, note or "") for file, stage, note in last]
 
     def held(self, source: str) -> list[tuple[SourceFile, str]]:
         """Files that wait for a person, with what is known of the change."""
-        return [(file, note) for file, stage, note in self.newest(source) if stage == "held"]
+        found = self._sources.get(source)
+        return found.held if found else []
 
 
 def news(
@@ -131,10 +143,10 @@ def news(
 
 
 def news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
-    known = ledger.known_files(pipeline.name)
+    listed = [(legible(file.path), file) for file in connector_for(pipeline.spec.source, settings).list()]
+    known = ledger.known_files(pipeline.name, {path for path, _ in listed})
     fresh, changed = [], []
-    for file in connector_for(pipeline.spec.source, settings).list():
-        path = legible(file.path)
+    for path, file in listed:
         before = known.get(path)
         if path != file.path:  # never among those that wait to be read: the plan says that it is passed over
             if before is None or before.fingerprint != file.fingerprint:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from typing import cast
 
 import polars as pl
@@ -59,59 +61,107 @@ ASIDE = ("held", "ignored", "unchanged", "duplicate")
 
 #: One version of a file as the ledger has it: the file, its stage, and a note.
 Seen = tuple[SourceFile, str, str | None]
-_PLAN_COLUMNS = ("source", "batch_id", "stage", "recorded_at_utc", "files", "newest_arrival_utc", "note")
+_FILE_COLUMNS = tuple(field.name for field in _FILE.fields)
+#: More pieces than these are made one.
+_CHUNKS = 32
 
 
 class SourceRows:
-    """What the ledger says of one source's files and batches; immutable."""
+    """What the ledger says of one source's files and batches; immutable.
 
-    def __init__(self, rows: pl.DataFrame) -> None:
-        self.rows = rows
+    Files are sought in columns, and only those that somebody asks for become objects: a source with ten thousand files a year
+    behind it took a second and a hundred megabytes of every look otherwise.
 
-    @cached_property
-    def seen(self) -> dict[str, list[Seen]]:
+    Args:
+        files: one row per file of a record, as ``_rows`` reads them.
+    """
+
+    def __init__(self, files: pl.DataFrame) -> None:
+        self._files = files
+
+    def followed_by(self, files: pl.DataFrame) -> SourceRows:
+        """With the rows of later commits."""
+        return SourceRows(pl.concat([self._files, files], rechunk=self._files.n_chunks() >= _CHUNKS))
+
+    def seen(self, of: pl.Expr | None = None) -> dict[str, list[Seen]]:
         """Per path every version that was seen, the oldest first.
 
         Without those given back, and without what was set aside because of them: a later version of the same file,
         or a copy of it under another name, was never compared with anything that has landed, so it is news again.
+
+        Args:
+            of: the rows that are asked for, by path or size; what is said of other files is then not all that there is.
+                Default is all.
         """
+        files = self._files
+        if of is not None:
+            back = self._returned
+            if len(back):  # it bears on files of its path, and on copies, which are as large
+                same_path = pl.col("path").is_in(back["path"].implode())
+                of = of | same_path | pl.col("size_bytes").is_in(back["size_bytes"].implode())
+            files = files.filter(of)
+        if files.is_empty():
+            return {}
         seen: dict[str, list[Seen]] = {}
         taken: Counter[tuple[str | None, int]] = Counter()  # contents of planned files
         copies: dict[int, set[str]] = {}  # size → files set aside as duplicates
-        rows = self.rows.sort("recorded_at_utc", maintain_order=True)
-        for stage, note, files in rows.select("stage", "note", "files").iter_rows():
+        rows = files.sort("recorded_at_utc", maintain_order=True).select("stage", "note", *_FILE_COLUMNS)
+        for stage, note, *item in rows.iter_rows():
+            file = SourceFile(*item)
             if stage == RETURNED:
-                for item in files:
-                    _give_back(SourceFile(**item), seen, taken, copies)
+                _give_back(file, seen, taken, copies)
                 continue
-            for item in files:
-                file = SourceFile(**item)
-                seen.setdefault(file.path, []).append((file, stage, note))
-                if stage == "planned":
-                    taken[_content(file)] += 1
-                elif stage == "duplicate":
-                    copies.setdefault(file.size_bytes, set()).add(file.path)
+            seen.setdefault(file.path, []).append((file, stage, note))
+            if stage == "planned":
+                taken[_content(file)] += 1
+            elif stage == "duplicate":
+                copies.setdefault(file.size_bytes, set()).add(file.path)
         return seen
+
+    def seen_of(self, paths: Collection[str]) -> dict[str, list[Seen]]:
+        """``seen`` of these paths."""
+        chosen = pl.Series(list(paths), dtype=pl.String).implode()
+        found = self.seen(pl.col("path").is_in(chosen))
+        return {path: found[path] for path in paths if path in found}
+
+    @cached_property
+    def held(self) -> list[tuple[SourceFile, str]]:
+        """Files that wait for a person, with what is known of the change."""
+        paths = self._files.filter(pl.col("stage") == "held")["path"].unique(maintain_order=True).to_list()
+        if not paths:
+            return []
+        last = [versions[-1] for versions in self.seen_of(paths).values() if versions]
+        return [(file, note or "") for file, stage, note in last if stage == "held"]
+
+    @cached_property
+    def _returned(self) -> pl.DataFrame:
+        return self._files.filter(pl.col("stage") == RETURNED)
+
+    def batches(self, source: str, above: int = 0) -> list[Batch]:
+        """Planned batches with a number above ``above``, in order."""
+        planned = self._planned.filter(pl.col("batch_id") > above).sort("batch_id", maintain_order=True)
+        rows = planned.select("batch_id", "recorded_at_utc", *_FILE_COLUMNS).iter_rows()
+        return [
+            Batch(source, number, tuple(SourceFile(*row[2:]) for row in group), at)
+            for (number, at), group in groupby(rows, key=itemgetter(0, 1))
+        ]
+
+    def batch_bytes(self, first: int, last: int) -> pl.Series:
+        """Size of each planned batch from the one number to the other."""
+        planned = self._planned.filter(pl.col("batch_id").is_between(first, last))
+        return planned.group_by("batch_id").agg(pl.col("size_bytes").sum())["size_bytes"]
 
     @cached_property
     def _planned(self) -> pl.DataFrame:
-        return self.rows.filter(pl.col("stage") == "planned").sort("batch_id")
-
-    @cached_property
-    def batches(self) -> list[Batch]:
-        rows = self._planned.select("source", "batch_id", "files", "recorded_at_utc").iter_rows()
-        return [
-            Batch(source, number, tuple(SourceFile(**item) for item in files), at)
-            for source, number, files, at in rows
-        ]
+        return self._files.filter(pl.col("stage") == "planned")
 
     @cached_property
     def newest_arrival_utc(self) -> datetime | None:
-        return cast("datetime | None", self._planned["newest_arrival_utc"].max())
+        return cast("datetime | None", self._planned["modified_at_utc"].max())
 
     @cached_property
     def newest_record_utc(self) -> datetime:
-        return cast(datetime, self.rows["recorded_at_utc"].max())  # no row is without it
+        return cast(datetime, self._files["recorded_at_utc"].max())  # no row is without it
 
 
 def _give_back(
@@ -177,17 +227,20 @@ READ = _Read()
 
 
 def _rows(snapshot: Snapshot, uris: Sequence[str]) -> pl.DataFrame:
+    """One row per file of a record: source, batch_id, stage, recorded_at_utc, note, and the file's columns."""
+    wanted = ("source", "batch_id", "stage", "recorded_at_utc", "note", "files")
     there = snapshot.schema()
-    missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in _PLAN_COLUMNS if name not in there]
+    missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in wanted if name not in there]
     stages = ["planned", RETURNED, *ASIDE]
-    frame = snapshot.scan(uris=uris).filter(pl.col("stage").is_in(stages))
-    return frame.with_columns(missing).select(_PLAN_COLUMNS).collect()
+    rows = snapshot.scan(uris=uris).filter(pl.col("stage").is_in(stages)).with_columns(missing)
+    files = rows.select(wanted).explode("files").unnest("files")
+    return files.filter(pl.col("path").is_not_null()).collect()
 
 
 def _with_rows(sources: Mapping[str, SourceRows], rows: pl.DataFrame) -> dict[str, SourceRows]:
-    parts = rows.partition_by("source", as_dict=True)
+    parts = rows.partition_by("source", as_dict=True, include_key=False)
     fresh = {
-        name: SourceRows(pl.concat([sources[name].rows, part]) if name in sources else part)
+        name: sources[name].followed_by(part) if name in sources else SourceRows(part)
         for (name,), part in parts.items()
     }
     return {**sources, **fresh}

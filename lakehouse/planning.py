@@ -112,7 +112,7 @@ class _Planning:
         source = pipeline.spec.source
         connector = connector_for(source, self.settings)
         item, hashes = self.news[pipeline.name]
-        contents = self.ledger.contents(pipeline.name) if item.files else {}
+        contents = self.ledger.contents(pipeline.name, {file.size_bytes for file in item.files})
         sizes = {size for known, size in contents if _is_earlier(known)}
         take: list[SourceFile] = []
         for arrived in item.files:
@@ -129,7 +129,7 @@ class _Planning:
             if file.content_hash is not None:
                 contents.setdefault(identity, file.path)
             take.append(file)
-        taken = self.ledger.taken_files(pipeline.name) if item.changed else {}
+        taken = self.ledger.taken_files(pipeline.name, {file.path for file in item.changed})
         for arrived in item.changed:
             if (
                 arrived not in hashes
@@ -172,7 +172,7 @@ class _Planning:
 
     def _latest(self, source: str) -> SourceFile | None:
         """The file that a batch took last."""
-        batches = self.ledger.batches(source)
+        batches = self.ledger.batches(source, above=self.ledger.last_batch_id(source) - 1)
         return batches[-1].files[-1] if batches else None
 
     def _difference(self, pipeline: Pipeline, before: SourceFile | None, file: SourceFile) -> str:

@@ -28,7 +28,7 @@ from lakehouse.storage.deletion import Gone, Vector
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import sync_file, sync_folder
 from lakehouse.storage.schema import delta_schema
-from lakehouse.storage.stats import rows_by_value
+from lakehouse.storage.stats import rows_by_value, uris_in_range
 from lakehouse.storage.version import RECENT, Version
 
 if TYPE_CHECKING:
@@ -103,20 +103,8 @@ class Snapshot:
         return int(self._files["size_bytes"].sum() or 0)
 
     def files_in_range(self, column: str, low: Any, high: Any) -> list[str]:
-        """URIs of the files that may hold a value of ``column`` in [low, high], judged by their statistics.
-
-        In Python, because a query over some files takes 0.3 ms, and a run asks six times a table.
-        """
-        files = self._files
-        least, greatest = f"min.{column}", f"max.{column}"
-        if least not in files.columns:
-            return self.uris()
-        bounds = zip(self.uris(), files[least].to_list(), files[greatest].to_list(), strict=True)
-        return [
-            uri
-            for uri, first, last in bounds
-            if first is None or last is None or not (last < low or first > high)
-        ]
+        """URIs of the files that may hold a value of ``column`` in [low, high], judged by their statistics."""
+        return uris_in_range(self._files, column, low, high)
 
     def scan(
         self, columns: Sequence[str] | None = None, *, uris: Sequence[str] | None = None

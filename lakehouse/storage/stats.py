@@ -125,6 +125,22 @@ def wide_texts(files: pl.DataFrame) -> list[pl.Expr]:
     return [pl.col(name).str.replace(_FROM_THE_FIRST_RARE, _LAST) for name in greatest]
 
 
+def uris_in_range(files: pl.DataFrame, column: str, low: Any, high: Any) -> list[str]:
+    """Of a version's files those that may hold a value of ``column`` in [low, high]; what has no statistics may.
+
+    In Python, because a query over some files takes 0.3 ms, and a run asks six times a table.
+    """
+    uris = files["uri"].to_list()
+    if f"min.{column}" not in files.columns:
+        return uris
+    bounds = zip(uris, files[f"min.{column}"].to_list(), files[f"max.{column}"].to_list(), strict=True)
+    return [
+        uri
+        for uri, first, last in bounds
+        if first is None or last is None or not (last < low or first > high)
+    ]
+
+
 def lower_bound(value: Any) -> Any:
     """What the log says of a smallest value: never more than it."""
     if isinstance(value, str):
