@@ -20,6 +20,8 @@ from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
 
+_STAGED: tuple[names.Layer, ...] = ("bronze", "silver")
+
 
 @dataclass(frozen=True)
 class Position:
@@ -92,6 +94,7 @@ def look(
     ledger = Ledger(lake)
     point = current_point(lake)
     found = news(lake, settings, pipelines, ledger=ledger) if listing else {}
+    lake.open_ahead((layer, name) for name in pipelines for layer in _STAGED)
     positions = {name: _position(lake, ledger, name, point) for name in pipelines}
     waiting = {}
     arrivals = {}
@@ -110,8 +113,7 @@ def _position(lake: Lake, ledger: Ledger, source: str, point: RestorePoint | Non
     published = int(point.sources.get(source, {}).get("batch_id") or 0) if point else 0
     done = {}
     rewritten = False
-    layers: tuple[names.Layer, ...] = ("bronze", "silver")
-    for layer in layers:
+    for layer in _STAGED:
         try:
             snapshot = lake.table(layer, source).snapshot_or_none()
         except StorageError:

@@ -93,6 +93,8 @@ def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) 
     """Look at everything once. Raises TransientError when the store does not answer."""
     seen = watch.observe(lake, settings, pipelines)
     waiting = seen.backlog
+    lake.open_ahead(("gold", state.table) for state in seen.tables)
+    lake.open_ahead(("quarantine", name) for name in lake.tables("quarantine"))
     held = quarantine.state_counts(lake)
     problems: dict[str | None, str] = {
         failure.source: failure.message.splitlines()[0]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse import names, validation
+from lakehouse.errors import LakehouseError
 from lakehouse.storage.failures import translated
+from lakehouse.storage.log import REQUESTS_AT_ONCE
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.table import Table
+from lakehouse.storage.version import RECENT
 
 if TYPE_CHECKING:
     from lakehouse.settings import Settings
@@ -65,6 +70,18 @@ class Lake:
             deletion_vector_min_rows=self.deletion_vector_min_rows,
         )
 
+    def open_ahead(self, tables: Iterable[tuple[names.Layer, str]]) -> None:
+        """Open the newest versions of these tables beside each other, for who asks for one after the other next.
+
+        To open a table takes some answers of the store, one after the other, and some milliseconds; a lake has hundreds. What
+        this process knows already is left out. What cannot be opened is met again, and told, by who needs it.
+        """
+        wanted = [self.table(*table) for table in tables]
+        unknown = [table for table in wanted if not RECENT.knows(table.objects)]
+        if len(unknown) > 1:
+            with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+                list(pool.map(_open_or_pass, unknown))
+
     def tables(self, layer: names.Layer) -> list[str]:
         """Names of the tables of a layer that have at least one version, sorted."""
         if not self.is_remote:
@@ -79,3 +96,8 @@ class Lake:
             info.path.split("/")[1] for info in self.objects.list(f"{layer}/") if "/_delta_log/" in info.path
         }
         return sorted(found)
+
+
+def _open_or_pass(table: Table) -> None:
+    with suppress(LakehouseError):
+        table.snapshot_or_none()

@@ -192,6 +192,10 @@ class Recent:
         self._versions: OrderedDict[_Key, list[tuple[str, Version]]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def knows(self, objects: Objects) -> bool:
+        """True when this process has read a version of the table."""
+        return bool(self._known(objects))
+
     def get(self, objects: Objects) -> Version | None:
         """The table's newest version, if it is one that this process knows."""
         known = self._known(objects)
