@@ -17,7 +17,7 @@ from lakehouse import names
 from lakehouse.connectors import Batch, SourceFile, connector_for
 from lakehouse.connectors.files import legible
 from lakehouse.errors import CommitConflict, LakehouseError
-from lakehouse.ledger_rows import COUNTS, READ, SCHEMA, Seen
+from lakehouse.ledger_rows import COUNTS, SCHEMA, SOURCES, Seen
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import CommitInfo, Lake, Snapshot
@@ -50,7 +50,7 @@ class Ledger:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.snapshot: Snapshot | None = lake.table("ops", "batches").snapshot_or_none()
-        self._sources = READ.sources(self.snapshot) if self.snapshot else {}
+        self._sources = SOURCES.at(self.snapshot) if self.snapshot else {}
 
     def after(self, now: datetime) -> datetime:
         """``now``, or just after the newest record where a clock was set back: the order of records is their truth."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -15,6 +14,7 @@ import polars as pl
 
 from lakehouse.connectors import Batch, SourceFile
 from lakehouse.storage import Snapshot
+from lakehouse.storage.folded import Folded
 
 _UTC = pl.Datetime("us", "UTC")
 _FILE = pl.Struct(
@@ -202,30 +202,6 @@ def _content(file: SourceFile) -> tuple[str | None, int]:
     return file.content_hash, file.size_bytes
 
 
-class _Read:
-    """The ledger's files that this process has read. Rows are only ever added, so the next look reads the new ones."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: dict[str, tuple[frozenset[str], dict[str, SourceRows]]] = {}
-
-    def sources(self, snapshot: Snapshot) -> dict[str, SourceRows]:
-        """Every source of the ledger at this version."""
-        uris = frozenset(snapshot.uris())
-        with self._lock:
-            read, sources = self._known.get(snapshot.table.uri, (frozenset[str](), {}))
-            if not read <= uris:  # compacted, an older version, or another table
-                read, sources = frozenset(), {}
-            if fresh := uris - read:
-                sources = _with_rows(sources, _rows(snapshot, sorted(fresh)))
-                self._known[snapshot.table.uri] = (uris, sources)
-            return sources
-
-
-#: Shared by the whole process.
-READ = _Read()
-
-
 def _rows(snapshot: Snapshot, uris: Sequence[str]) -> pl.DataFrame:
     """One row per file of a record: source, batch_id, stage, recorded_at_utc, note, and the file's columns."""
     wanted = ("source", "batch_id", "stage", "recorded_at_utc", "note", "files")
@@ -237,10 +213,16 @@ def _rows(snapshot: Snapshot, uris: Sequence[str]) -> pl.DataFrame:
     return files.filter(pl.col("path").is_not_null()).collect()
 
 
-def _with_rows(sources: Mapping[str, SourceRows], rows: pl.DataFrame) -> dict[str, SourceRows]:
-    parts = rows.partition_by("source", as_dict=True, include_key=False)
+def _with_rows(
+    sources: dict[str, SourceRows], snapshot: Snapshot, uris: Sequence[str]
+) -> dict[str, SourceRows]:
+    parts = _rows(snapshot, uris).partition_by("source", as_dict=True, include_key=False)
     fresh = {
         name: sources[name].followed_by(part) if name in sources else SourceRows(part)
         for (name,), part in parts.items()
     }
     return {**sources, **fresh}
+
+
+#: Every source of a ledger. Shared by the whole process.
+SOURCES: Folded[dict[str, SourceRows]] = Folded({}, _with_rows)

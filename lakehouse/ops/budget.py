@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 import polars as pl
 
 WINDOW = timedelta(days=30)
+#: What it takes of ``ops.freshness``.
+COLUMNS = ("table", "since_utc", "observed_at_utc", "status")
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,25 @@ def from_history(history: pl.DataFrame, now_utc: datetime, target_percent: float
     """
     start = now_utc - WINDOW
     rows = history.filter(pl.col("since_utc") <= now_utc).sort("table", "since_utc", "observed_at_utc")
+    until = pl.col("since_utc").shift(-1).over("table").fill_null(now_utc)
+    spans = rows.select(
+        "table",
+        "status",
+        begin=pl.max_horizontal("since_utc", pl.lit(start, rows.schema["since_utc"])),
+        end=until,
+    ).filter(pl.col("status") == "breach", pl.col("end") > pl.col("begin"))
     by_table: dict[str, list[tuple[datetime, datetime]]] = {}
-    for (table,), group in rows.group_by("table", maintain_order=True):
-        moments = list(zip(group["since_utc"].to_list(), group["status"].to_list(), strict=True))
-        ends = [moment for moment, _ in moments[1:]] + [now_utc]
-        spans = [
-            (max(since, start), end)
-            for (since, status), end in zip(moments, ends, strict=True)
-            if status == "breach" and end > start and end > since
-        ]
-        by_table[str(table)] = spans
+    for table, begin, end in spans.select("table", "begin", "end").iter_rows():
+        by_table.setdefault(table, []).append((begin, end))
     first = rows["since_utc"].min() if rows.height else now_utc
     measured_from = max(start, first) if isinstance(first, datetime) else now_utc
     allowed_s = WINDOW.total_seconds() * (100.0 - target_percent) / 100.0
     return ErrorBudget(
         window_start_utc=start,
         measured_s=(now_utc - measured_from).total_seconds(),
-        breach_s=_covered_s(span for spans in by_table.values() for span in spans),
+        breach_s=_covered_s(time for times in by_table.values() for time in times),
         allowed_s=allowed_s,
-        breach_s_by_table={table: _covered_s(spans) for table, spans in by_table.items() if spans},
+        breach_s_by_table={table: _covered_s(times) for table, times in by_table.items()},
     )
 
 

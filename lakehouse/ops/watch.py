@@ -20,7 +20,7 @@ from lakehouse.gold.restore_points import RestorePoint, load
 from lakehouse.ops import backlog, budget, failures, listings
 from lakehouse.ops.backlog import Backlog
 from lakehouse.ops.freshness import Obstacle, Silence, TableFreshness, Waiting, assess, silences
-from lakehouse.ops.journal import Journal, Page
+from lakehouse.ops.journal import Journal, Page, newest_by
 from lakehouse.ops.listings import Loss
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
@@ -40,6 +40,7 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 #: Every status, the better one first.
 _WORSE = ("fresh", "warn", "breach")
+_NEWEST = newest_by("table", ["since_utc", "observed_at_utc"])
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _lost(lake: Lake, settings: Settings, seen: Backlog, now: datetime) -> dict[
     errors = {name: item.error for name, item in seen.news.items() if item.error}
     if not errors:
         return {}
-    before, newest = listings.losses(lake), _newest(_journal(lake).read())
+    before, newest = listings.losses(lake), _by_table(_journal(lake).read_newest(_NEWEST))
     return {
         name: before.get(name) or Loss(_waiting_since(lake, settings, seen, name, newest, now), error)
         for name, error in errors.items()
@@ -200,8 +201,8 @@ def record(lake: Lake, settings: Settings, observation: Observation) -> int:
     if observation.lost is not None:
         listings.note(lake, observation.at_utc, observation.lost)
     log = _journal(lake)
-    page = log.read()
-    newest = _newest(page)
+    page = log.read_newest(_NEWEST)
+    newest = _by_table(page)
     present = {state.table for state in observation.tables}
     # A table that no model makes any more is late no more: what was open of it would be counted for ever.
     gone = [
@@ -221,10 +222,8 @@ def record(lake: Lake, settings: Settings, observation: Observation) -> int:
     return len(rows)
 
 
-def _newest(page: Page) -> dict[str, dict[str, Any]]:
-    """The newest row of every table."""
-    rows = page.rows.sort("since_utc", "observed_at_utc", maintain_order=True)
-    return {row["table"]: row for row in rows.iter_rows(named=True)}
+def _by_table(page: Page) -> dict[str, dict[str, Any]]:
+    return {row["table"]: row for row in page.rows.iter_rows(named=True)}
 
 
 def _changes(
@@ -294,9 +293,11 @@ def _has_moved(lake: Lake, before: Mapping[str, Any], point: RestorePoint) -> bo
 
 def error_budget(lake: Lake, settings: Settings, now_utc: datetime | None = None) -> budget.ErrorBudget:
     """What is left of the error budget of the last 30 days."""
-    return budget.from_history(
-        _journal(lake).read().rows, now_utc or datetime.now(UTC), settings.sla_target_percent
-    )
+    now, log = now_utc or datetime.now(UTC), _journal(lake)
+    start = now - budget.WINDOW
+    held_then = log.read_newest_before("table", "since_utc", start).select(budget.COLUMNS)
+    since_then = log.read(pl.col("since_utc") >= start, columns=budget.COLUMNS).rows
+    return budget.from_history(pl.concat([held_then, since_then]), now, settings.sla_target_percent)
 
 
 def summary(states: Sequence[TableFreshness]) -> str:
