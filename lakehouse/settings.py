@@ -107,6 +107,12 @@ class Settings(BaseSettings):
     restore_points_daily_days: float = Field(
         90.0, gt=0, description="How long the last restore point of each day is kept (UTC)."
     )
+    run_history_runs: int = Field(
+        1_000,
+        ge=1,
+        description="How many runs that succeeded Dagster's history keeps, and how many that did not; maintenance deletes older ones.",
+    )
+    run_history_days: float = Field(30.0, gt=0, description="How long Dagster's history keeps any run.")
     alert_webhook_url: str = Field(
         "", description="Alerts are POSTed here as JSON (Slack-compatible 'text' plus fields)."
     )

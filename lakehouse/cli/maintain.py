@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lakehouse.ops.maintenance import Maintained
+    from lakehouse.settings import Settings
 
 
 def maintain(
@@ -25,6 +26,8 @@ def maintain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry a table.")] = False,
 ) -> None:
     """Combine small files, and remove files that no kept version needs. Changes no row; what is published stays readable.
+
+    Without --select, old runs go from Dagster's history as well (LAKEHOUSE_RUN_HISTORY_RUNS, LAKEHOUSE_RUN_HISTORY_DAYS).
 
     The daemon does this by itself (LAKEHOUSE_COMPACT_CRON, LAKEHOUSE_VACUUM_CRON). Safe beside running pipelines.
 
@@ -50,8 +53,21 @@ def maintain(
         say("Nothing has landed yet: there is no table to maintain.")
     else:
         _show(done, dry_run=dry_run)
+    if not chosen and not dry_run and settings.dagster_home.exists():
+        _forget_old_runs(settings, tell=not as_json)
     if any(table.error for table in done):
         raise typer.Exit(exits.FAILED)
+
+
+def _forget_old_runs(settings: Settings, *, tell: bool) -> None:
+    from lakehouse.cli.output import say
+    from lakehouse.defs.instance import open_instance
+    from lakehouse.defs.run_history import forget_old_runs
+
+    with open_instance(settings) as instance:
+        forgotten = forget_old_runs(instance, settings)
+    if forgotten and tell:
+        say(f"{forgotten:,} old runs were deleted from Dagster's history.")
 
 
 def _show(done: Sequence[Maintained], *, dry_run: bool) -> None:

@@ -30,7 +30,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from lakehouse.defs import history_pools
-from lakehouse.defs.history_rows import MAY_WAIT, is_plain, store
+from lakehouse.defs.history_rows import MAY_WAIT, forget_checks, is_plain, store
 
 _INDEX = "index"
 #: Databases of runs that stay open beside the index; each costs a few file handles.
@@ -57,6 +57,11 @@ class Kept:
         connection = _open(url())
         self._open[path] = (identity, connection)
         return connection
+
+    def close(self, path: str) -> None:
+        """Close the connection to this file, if there is one."""
+        if path in self._open:
+            _close(self._open.pop(path)[1])
 
     def close_all_but(self, wanted: Sequence[str], newest: int) -> None:
         """Close what is neither wanted nor among the newest."""
@@ -231,6 +236,22 @@ class EventLog(SqliteEventLogStorage):
             else:
                 others.append(row)
         return {**found, **super()._get_latest_materialization_records(others)} if others else found
+
+    def delete_events(self, run_id: str) -> None:
+        """The run's database goes as a whole, and its part of the index.
+
+        Of the checks' outcomes, which Dagster would leave there for ever, each check's newest stays: the UI shows it.
+        """
+        with self._connect(_INDEX) as index:
+            self.delete_events_for_run(index, run_id)
+            forget_checks(index, run_id)
+        with self._db_lock:
+            path = self.path_for_shard(run_id)
+            self._kept.close(path)
+            self._initialized_dbs.discard(run_id)
+            for ending in ("", "-wal", "-shm", "-journal"):
+                Path(path + ending).unlink(missing_ok=True)
+        self.free_concurrency_slots_for_run(run_id)
 
     def dispose(self) -> None:
         with self._db_lock:

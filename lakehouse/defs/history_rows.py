@@ -43,6 +43,10 @@ _INSERT_CHECK = (
     "evaluation_event_storage_id, materialization_event_storage_id, asset_key, check_name, run_id) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_FORGET_CHECKS = (
+    "DELETE FROM asset_check_executions AS old WHERE run_id = ? AND EXISTS (SELECT 1 FROM asset_check_executions AS later "
+    "WHERE later.asset_key = old.asset_key AND later.check_name = old.check_name AND later.id > old.id)"
+)
 _UPDATE_CHECK = (
     "UPDATE asset_check_executions SET execution_status = ?, evaluation_event = ?, evaluation_event_timestamp = ?, "
     "evaluation_event_storage_id = ?, materialization_event_storage_id = ? "
@@ -159,6 +163,11 @@ def _store_asset(index: Connection, row: _Row, number: int, seen: Seen) -> None:
         seen(key, text, record)
     else:
         index.exec_driver_sql(_PLANNED, (key, event.run_id, row.at))
+
+
+def forget_checks(index: Connection, run_id: str) -> None:
+    """Delete what a run found of the checks that a later run has looked at again."""
+    index.exec_driver_sql(_FORGET_CHECKS, (run_id,))
 
 
 def _store_check(index: Connection, row: _Row, number: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse import names
+from lakehouse.defs.run_history import forget_old_runs
 from lakehouse.defs.runtime import KEY, runtime_of
 from lakehouse.defs.sensors import LANE
 from lakehouse.defs.workers import MAINTENANCE_STEP, note_worker
@@ -38,6 +39,9 @@ def maintenance_definitions(settings: Settings) -> dg.Definitions:
     def maintain_tables(context: dg.OpExecutionContext) -> None:
         note_worker(context.instance, context.run)
         _step_back()
+        forgotten = forget_old_runs(context.instance, runtime_of(context).settings)
+        if forgotten:
+            context.log.info(f"{forgotten} old runs were deleted from Dagster's history")
         _maintain(context, vacuum=context.op_config["vacuum"])
 
     @dg.job(
