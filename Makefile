@@ -56,10 +56,10 @@ OTHER_DUCKDB := $(patsubst tests/gold/duckdb-%.txt,.make/other-duckdb/%/.install
 	@touch $@
 
 test: setup s3rver $(OTHER_DUCKDB) ## Every test
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## The tests that take under a minute together
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+	@$(PY) -m pytest -n 3 --dist loadfile -m "not slow and not browser"
 
 lint: setup ## Format check and lint
 	@$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -62,6 +63,8 @@ ASIDE = ("held", "ignored", "unchanged", "duplicate")
 #: One version of a file as the ledger has it: the file, its stage, and a note.
 Seen = tuple[SourceFile, str, str | None]
 _FILE_COLUMNS = tuple(field.name for field in _FILE.fields)
+#: Columns of a source's files: what the record says of all of its files, then the file.
+_FLAT = ("batch_id", "stage", "recorded_at_utc", "note", *_FILE_COLUMNS)
 #: More pieces than these are made one.
 _CHUNKS = 32
 
@@ -73,15 +76,18 @@ class SourceRows:
     behind it took a second and a hundred megabytes of every look otherwise.
 
     Args:
-        files: one row per file of a record, as ``_rows`` reads them.
+        files: one row per file of a record, with the columns ``_FLAT``.
+        stages: those that occur.
     """
 
-    def __init__(self, files: pl.DataFrame) -> None:
+    def __init__(self, files: pl.DataFrame, stages: frozenset[str] | None = None) -> None:
         self._files = files
+        self._stages = frozenset(files["stage"].to_list()) if stages is None else stages
 
     def followed_by(self, files: pl.DataFrame) -> SourceRows:
         """With the rows of later commits."""
-        return SourceRows(pl.concat([self._files, files], rechunk=self._files.n_chunks() >= _CHUNKS))
+        whole = pl.concat([self._files, files], rechunk=self._files.n_chunks() >= _CHUNKS)
+        return SourceRows(whole, self._stages.union(files["stage"].to_list()))
 
     def seen(self, of: pl.Expr | None = None) -> dict[str, list[Seen]]:
         """Per path every version that was seen, the oldest first.
@@ -95,18 +101,17 @@ class SourceRows:
         """
         files = self._files
         if of is not None:
-            back = self._returned
-            if len(back):  # it bears on files of its path, and on copies, which are as large
+            if RETURNED in self._stages:  # that bears on files of its path, and on copies, which are as large
+                back = self._files.filter(pl.col("stage") == RETURNED)
                 same_path = pl.col("path").is_in(back["path"].implode())
                 of = of | same_path | pl.col("size_bytes").is_in(back["size_bytes"].implode())
             files = files.filter(of)
-        if files.is_empty():
-            return {}
         seen: dict[str, list[Seen]] = {}
         taken: Counter[tuple[str | None, int]] = Counter()  # contents of planned files
         copies: dict[int, set[str]] = {}  # size → files set aside as duplicates
-        rows = files.sort("recorded_at_utc", maintain_order=True).select("stage", "note", *_FILE_COLUMNS)
-        for stage, note, *item in rows.iter_rows():
+        if len(files) > 1:  # a query over a row takes as long as one over a thousand
+            files = files.sort("recorded_at_utc", maintain_order=True)
+        for _, stage, _, note, *item in files.iter_rows():
             file = SourceFile(*item)
             if stage == RETURNED:
                 _give_back(file, seen, taken, copies)
@@ -127,33 +132,32 @@ class SourceRows:
     @cached_property
     def held(self) -> list[tuple[SourceFile, str]]:
         """Files that wait for a person, with what is known of the change."""
-        paths = self._files.filter(pl.col("stage") == "held")["path"].unique(maintain_order=True).to_list()
-        if not paths:
+        if "held" not in self._stages:
             return []
+        paths = dict.fromkeys(self._files.filter(pl.col("stage") == "held")["path"].to_list())
         last = [versions[-1] for versions in self.seen_of(paths).values() if versions]
         return [(file, note or "") for file, stage, note in last if stage == "held"]
 
-    @cached_property
-    def _returned(self) -> pl.DataFrame:
-        return self._files.filter(pl.col("stage") == RETURNED)
-
     def batches(self, source: str, above: int = 0) -> list[Batch]:
         """Planned batches with a number above ``above``, in order."""
-        planned = self._planned.filter(pl.col("batch_id") > above).sort("batch_id", maintain_order=True)
-        rows = planned.select("batch_id", "recorded_at_utc", *_FILE_COLUMNS).iter_rows()
+        rows = self._planned[self._planned_to(above) :].iter_rows()
         return [
-            Batch(source, number, tuple(SourceFile(*row[2:]) for row in group), at)
-            for (number, at), group in groupby(rows, key=itemgetter(0, 1))
+            Batch(source, number, tuple(SourceFile(*row[4:]) for row in group), at)
+            for (number, at), group in groupby(rows, key=itemgetter(0, 2))
         ]
 
     def batch_bytes(self, first: int, last: int) -> pl.Series:
         """Size of each planned batch from the one number to the other."""
-        planned = self._planned.filter(pl.col("batch_id").is_between(first, last))
+        planned = self._planned[self._planned_to(first - 1) : self._planned_to(last)]
         return planned.group_by("batch_id").agg(pl.col("size_bytes").sum())["size_bytes"]
+
+    def _planned_to(self, number: int) -> int:
+        """How many planned files are of batches up to this one."""
+        return bisect_right(self._planned["batch_id"], number)
 
     @cached_property
     def _planned(self) -> pl.DataFrame:
-        return self._files.filter(pl.col("stage") == "planned")
+        return self._files.filter(pl.col("stage") == "planned").sort("batch_id", maintain_order=True)
 
     @cached_property
     def newest_arrival_utc(self) -> datetime | None:
@@ -209,7 +213,7 @@ def _rows(snapshot: Snapshot, uris: Sequence[str]) -> pl.DataFrame:
     missing = [pl.lit(None, SCHEMA[name]).alias(name) for name in wanted if name not in there]
     stages = ["planned", RETURNED, *ASIDE]
     rows = snapshot.scan(uris=uris).filter(pl.col("stage").is_in(stages)).with_columns(missing)
-    files = rows.select(wanted).explode("files").unnest("files")
+    files = rows.select(wanted).explode("files").unnest("files").select("source", *_FLAT)
     return files.filter(pl.col("path").is_not_null()).collect()
 
 

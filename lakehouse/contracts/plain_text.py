@@ -105,12 +105,14 @@ def _finish(reading: Reading, texts: pl.Series) -> pl.Series:
     """All attempts one after the other, each on what is still open; on the text as it is, then on what is meant."""
     is_open = texts.is_not_null()
     text = texts.filter(is_open).alias("text")
-    found = pl.Series("found", dtype=reading.dtype).clear(text.len())
+    found = _repeated(text, None, reading.dtype)
     if not any(reading.null_texts):
         found = _attempt_all(reading.attempts[1:], text, found)
     if found.null_count():
-        trimmed = text.str.strip_chars()
-        meant = trimmed.to_frame().select(pl.when(~pl.col("text").is_in(reading.null_texts)).then("text"))
+        trimmed = pl.col("text").str.strip_chars()
+        meant = text.to_frame().select(
+            pl.when(~trimmed.is_in(reading.null_texts)).then(trimmed).alias("text")
+        )
         found = _attempt_all(reading.attempts, meant.to_series(), found)
     places = pl.select(pl.when(is_open).then(is_open.cum_sum() - 1)).to_series()
     return found.gather(places).alias(texts.name)
