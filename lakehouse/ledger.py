@@ -81,9 +81,8 @@ class Ledger:
         rows = self._sources.get(source)
         if rows is None or not sizes:
             return {}
-        chosen = pl.Series(list(sizes), dtype=pl.Int64).implode()
         found: dict[tuple[str, int], str] = {}
-        for path, versions in rows.seen(pl.col("size_bytes").is_in(chosen)).items():
+        for path, versions in rows.seen(pl.col("size_bytes").is_in(list(sizes))).items():
             for file, stage, _ in versions:
                 if stage == "planned" and file.content_hash is not None:
                     found.setdefault((file.content_hash, file.size_bytes), path)

@@ -125,8 +125,7 @@ class SourceRows:
 
     def seen_of(self, paths: Collection[str]) -> dict[str, list[Seen]]:
         """``seen`` of these paths."""
-        chosen = pl.Series(list(paths), dtype=pl.String).implode()
-        found = self.seen(pl.col("path").is_in(chosen))
+        found = self.seen(pl.col("path").is_in(list(paths)))
         return {path: found[path] for path in paths if path in found}
 
     @cached_property
