@@ -29,6 +29,8 @@ _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 #: The daemon's heart beats every half minute; a busy machine may be late with it.
 _HEARTBEAT_S = 120.0
+#: A log of more than this is put aside at the next start, in the place of the one before.
+_LOG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ def _spawn(
     module: str, arguments: list[str], environment: Mapping[str, str], logs: Path
 ) -> subprocess.Popen[bytes]:
     """A child in a session of its own: Ctrl-C reaches us alone, and we stop it in order."""
-    with open(logs / f"{module.rpartition('_')[2]}.log", "ab") as log:
+    path = logs / f"{module.rpartition('_')[2]}.log"
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    with open(path, "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             env=dict(environment),

@@ -34,4 +34,5 @@ def forget_old_runs(instance: dg.DagsterInstance, settings: Settings, now_utc: d
     doomed = list(dict.fromkeys([*reversed(old), *reversed(many[0]), *reversed(many[1])]))[:_AT_ONCE]
     for run_id in doomed:
         instance.delete_run(run_id)
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
     return len(doomed)

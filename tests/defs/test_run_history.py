@@ -40,6 +40,11 @@ def _databases(settings: Settings) -> set[str]:
     return {path.name.removesuffix(".db") for path in folder.glob("*.db")} - {"index"}
 
 
+def _logs(settings: Settings) -> set[str]:
+    """Runs whose steps have printed something; every folder is one's."""
+    return {path.name for path in (settings.dagster_home / "storage").iterdir()}
+
+
 def _rows(settings: Settings, table: str, run_id: str) -> int:
     with sqlite3.connect(settings.dagster_home / "history" / "runs" / "index.db") as index:
         return int(index.execute(f"SELECT count(*) FROM {table} WHERE run_id = ?", (run_id,)).fetchone()[0])
@@ -50,11 +55,12 @@ def test_old_runs_go_with_all_that_they_left_and_the_newest_stay(tmp_path: Path)
     with open_instance(settings) as instance:
         good = [_run(instance) for _ in range(4)]
         bad = [_run(instance, fails=True) for _ in range(3)]
-        assert _databases(settings) == {*good, *bad}
+        assert _databases(settings) == _logs(settings) == {*good, *bad}
         assert _rows(settings, "event_logs", good[0])
         assert _rows(settings, "asset_check_executions", good[0])
         assert forget_old_runs(instance, settings) == 3
-        assert {run.run_id for run in instance.get_runs()} == {*good[2:], *bad[1:]} == _databases(settings)
+        assert {run.run_id for run in instance.get_runs()} == {*good[2:], *bad[1:]}
+        assert _databases(settings) == _logs(settings) == {*good[2:], *bad[1:]}
         for run_id in (*good[:2], bad[0]):
             assert not _rows(settings, "event_logs", run_id)
             assert not _rows(settings, "asset_check_executions", run_id)
