@@ -15,7 +15,7 @@ from lakehouse.settings import PROJECT_DIR
 
 #: Rank of each package or module of ``lakehouse`` (and of ``asset_checks``). Imports go to a lower rank only.
 RANKS = {
-    "errors": 0, "names": 0, "machine": 0, "memory": 0,
+    "errors": 0, "names": 0, "machine": 0, "memory": 0, "scratch": 0,
     "settings": 1, "validation": 1,
     "storage": 2, "contracts": 2, "connectors": 2, "pipelines": 2,
     "results": 3, "ledger": 3, "ledger_rows": 3, "quarantine": 3, "checks": 3, "events": 3, "planning": 3, "bronze": 3, "silver": 3, "gold": 3,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from pathlib import Path
 
 import polars as pl
 
-from lakehouse import names
+from lakehouse import names, scratch
 from lakehouse.connectors import Batch, Care, SourceFile, connector_for
 from lakehouse.errors import LakehouseError
 from lakehouse.pipelines import Pipeline
@@ -24,7 +23,7 @@ def describe(lake: Lake, settings: Settings, pipeline: Pipeline, before: SourceF
     sizes = f"{before.size_bytes} bytes were taken, {file.size_bytes} are there now"
     if max(file.size_bytes, before.size_bytes) > LIMIT_BYTES:
         return f"{_kind_by_size(before, file)}: {sizes}"
-    spool = Path(settings.state_dir, "spool", uuid.uuid4().hex)
+    spool = scratch.new_folder(settings.state_dir)
     try:
         return f"{_by_records(lake, settings, pipeline, file, spool)}; {sizes}"
     except (LakehouseError, pl.exceptions.PolarsError, OSError):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from lakehouse import events, names, quarantine
+from lakehouse import events, names, quarantine, scratch
 from lakehouse.bronze.align import Aligned, align
 from lakehouse.bronze.compare import describe
 from lakehouse.bronze.reading import read_and_write
@@ -92,7 +90,7 @@ def _land(
     if snapshot is not None and snapshot.txn(app) >= planned.batch_id:
         return nothing
     connector = connector_for(pipeline.spec.source, settings)
-    spool = Path(settings.state_dir, "spool", uuid.uuid4().hex)
+    spool = scratch.new_folder(settings.state_dir)
     lost = connector.lost(planned)
     batch = replace(planned, files=tuple(file for file in planned.files if file.path not in lost))
     try:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lakehouse import scratch
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.project import Project, code_hash
 from lakehouse.settings import Settings
@@ -187,7 +188,7 @@ def _write_profile(settings: Settings, path: Path, session: str) -> None:
         "config_options": {
             "memory_limit": f"{settings.memory_limit_bytes >> 20}MiB",
             "threads": settings.thread_count,
-            "temp_directory": str(Path(settings.state_dir, "duckdb_spill")),
+            "temp_directory": str(scratch.process_folder(settings.state_dir) / "duckdb"),
             "autoinstall_known_extensions": "false",
             # As they come: rows that silver or a model keeps together stay together, and files prune well.
             "preserve_insertion_order": "true",

@@ -8,14 +8,12 @@ figures in the ledger agree.
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import polars as pl
 
-from lakehouse import names
+from lakehouse import names, scratch
 from lakehouse.connectors import Care, connector_for
 from lakehouse.errors import LakehouseError, TableNotFound
 from lakehouse.ledger import Ledger
@@ -144,7 +142,7 @@ def _sources(
     connector = connector_for(pipeline.spec.source, settings)
     last = bronze.txn(names.app_id("bronze", pipeline.name))
     gone = changed = records = held = 0
-    spool = Path(settings.state_dir, "spool", uuid.uuid4().hex)
+    spool = scratch.new_folder(settings.state_dir)
     lines = refused.filter(pl.col("_stage") == "bronze")
     try:
         for batch in ledger.batches(pipeline.name):

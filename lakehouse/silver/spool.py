@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 import polars as pl
 
+from lakehouse import scratch
 from lakehouse.errors import ContractError
 from lakehouse.memory import SharedMemory
 from lakehouse.pipelines import Pipeline
@@ -43,7 +44,7 @@ class Spool:
     def __init__(
         self, settings: Settings, pipeline: Pipeline, sample: pl.LazyFrame, memory: SharedMemory | None = None
     ) -> None:
-        self.folder = Path(settings.state_dir, "spool", uuid.uuid4().hex)
+        self.folder = scratch.new_folder(settings.state_dir)
         self.index_folder = Path(settings.state_dir, "index")
         self.index_min_rows = settings.key_index_min_rows
         self._memory = memory or SharedMemory(settings.memory_limit_bytes)
