@@ -41,7 +41,7 @@ def bronze_checks(pipeline: Pipeline) -> list[Check]:
         ),
         check(
             "volume_as_usual",
-            "Each new batch has about as many rows as the median of earlier ones, and at least min_rows_per_batch.",
+            "Each new batch is about as large as the median of the last thousand published ones, with at least min_rows_per_batch rows.",
             f"nothing is held back; ask the owner of {name} whether that is right, and look: lakehouse status",
             _volume,
         ),
