@@ -7,6 +7,7 @@ with its exact files, before any of it is read; what a stage did is read back fr
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +22,10 @@ from lakehouse.ledger_rows import COUNTS, SCHEMA, SOURCES, Seen
 from lakehouse.pipelines import Pipeline
 from lakehouse.settings import Settings
 from lakehouse.storage import CommitInfo, Lake, Snapshot
+from lakehouse.validation import is_remote, join_url
+
+#: Sources in a store are listed so many at a time.
+_LISTED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,10 @@ class Ledger:
         found = self._sources.get(source)
         return found.seen_of(paths) if found and paths else {}
 
-    def known_files(self, source: str, paths: Collection[str]) -> dict[str, SourceFile]:
-        """Newest version of those of these files that the ledger has seen, by path."""
-        seen = self._seen(source, paths)
-        return {path: versions[-1][0] for path, versions in seen.items() if versions}
+    def known_fingerprints(self, source: str, paths: Collection[str]) -> dict[str, str]:
+        """Path → fingerprint of the newest version, of those of these files that the ledger has seen."""
+        found = self._sources.get(source)
+        return found.fingerprints(paths) if found and paths else {}
 
     def taken_files(self, source: str, paths: Collection[str]) -> dict[str, SourceFile]:
         """Newest version of each of these files that a batch took, by path."""
@@ -130,30 +135,35 @@ def news(
     A source that cannot be listed is news with ``error`` set: it must not hide behind the others.
     """
     ledger = ledger or Ledger(lake)
-    found = {}
-    for name, pipeline in pipelines.items():
+
+    def look(pipeline: Pipeline) -> News:
         try:
-            item = news_of(pipeline, settings, ledger)
+            return news_of(pipeline, settings, ledger)
         except LakehouseError as error:
-            item = News(name, error=error.message)
-        if item.files or item.changed or item.error:
-            found[name] = item
-    return found
+            return News(pipeline.name, error=error.message)
+
+    # A store takes its time for each listing; a folder is there at once.
+    far = {
+        name: item
+        for name, item in pipelines.items()
+        if is_remote(join_url(settings.landing, item.spec.source.path))
+    }
+    with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:
+        listed = dict(zip(far, pool.map(look, far.values()), strict=True))
+    items = {name: listed[name] if name in listed else look(item) for name, item in pipelines.items()}
+    return {name: item for name, item in items.items() if item.files or item.changed or item.error}
 
 
 def news_of(pipeline: Pipeline, settings: Settings, ledger: Ledger) -> News:
     listed = [(legible(file.path), file) for file in connector_for(pipeline.spec.source, settings).list()]
-    known = ledger.known_files(pipeline.name, {path for path, _ in listed})
-    fresh, changed = [], []
+    known = ledger.known_fingerprints(pipeline.name, {path for path, _ in listed})
+    fresh: list[SourceFile] = []
+    changed: list[SourceFile] = []
     for path, file in listed:
-        before = known.get(path)
-        if path != file.path:  # never among those that wait to be read: the plan says that it is passed over
-            if before is None or before.fingerprint != file.fingerprint:
-                changed.append(file)
-        elif before is None:
-            fresh.append(file)
-        elif before.fingerprint != file.fingerprint:
-            changed.append(file)
+        if path in known and known[path] == file.fingerprint:
+            continue
+        # A name that is no UTF-8 is never among those that wait to be read: the plan says that it is passed over.
+        (changed if path in known or path != file.path else fresh).append(file)
     return News(pipeline.name, tuple(fresh), tuple(changed))
 
 

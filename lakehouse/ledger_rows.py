@@ -101,11 +101,7 @@ class SourceRows:
         """
         files = self._files
         if of is not None:
-            if RETURNED in self._stages:  # that bears on files of its path, and on copies, which are as large
-                back = self._files.filter(pl.col("stage") == RETURNED)
-                same_path = pl.col("path").is_in(back["path"].implode())
-                of = of | same_path | pl.col("size_bytes").is_in(back["size_bytes"].implode())
-            files = files.filter(of)
+            files = files.filter(of | self._near_returned if RETURNED in self._stages else of)
         seen: dict[str, list[Seen]] = {}
         taken: Counter[tuple[str | None, int]] = Counter()  # contents of planned files
         copies: dict[int, set[str]] = {}  # size → files set aside as duplicates
@@ -128,13 +124,40 @@ class SourceRows:
         found = self.seen(pl.col("path").is_in(list(paths)))
         return {path: found[path] for path in paths if path in found}
 
+    def fingerprints(self, paths: Collection[str]) -> dict[str, str]:
+        """Path → fingerprint of the newest version, of those of these files that were seen.
+
+        A source may keep all that it ever sent, and every look asks for all of it: no objects are made, but of files that
+        something given back bears on.
+        """
+        rows = self._files.select("recorded_at_utc", "path", "size_bytes", "fingerprint")
+        rows = rows.filter(pl.col("path").is_in(list(paths)))
+        if len(rows) > 1:
+            rows = rows.sort("recorded_at_utc", maintain_order=True)
+        found: dict[str, str] = dict(rows.select("path", "fingerprint").iter_rows())
+        if RETURNED in self._stages:
+            doubtful = set(rows.filter(self._near_returned)["path"].to_list())
+            for path in doubtful:
+                del found[path]
+            seen = self.seen_of(doubtful)
+            found |= {path: versions[-1][0].fingerprint for path, versions in seen.items() if versions}
+        return found
+
+    @property
+    def _near_returned(self) -> pl.Expr:
+        """True for rows that files given back bear on: of the same path, or copies, which are as large."""
+        back = self._files.filter(pl.col("stage") == RETURNED)
+        same_path = pl.col("path").is_in(back["path"].implode())
+        return same_path | pl.col("size_bytes").is_in(back["size_bytes"].implode())
+
     @cached_property
     def held(self) -> list[tuple[SourceFile, str]]:
-        """Files that wait for a person, with what is known of the change."""
+        """Files that wait for a person, with what is known of the change; the one that was seen first is the first."""
         if "held" not in self._stages:
             return []
-        paths = dict.fromkeys(self._files.filter(pl.col("stage") == "held")["path"].to_list())
-        last = [versions[-1] for versions in self.seen_of(paths).values() if versions]
+        paths = set(self._files.filter(pl.col("stage") == "held")["path"].to_list())
+        seen = self.seen(pl.col("path").is_in(list(paths)))
+        last = [versions[-1] for path, versions in seen.items() if path in paths and versions]
         return [(file, note or "") for file, stage, note in last if stage == "held"]
 
     def batches(self, source: str, above: int = 0) -> list[Batch]:

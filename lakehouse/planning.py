@@ -129,7 +129,8 @@ class _Planning:
             if file.content_hash is not None:
                 contents.setdefault(identity, file.path)
             take.append(file)
-        taken = self.ledger.taken_files(pipeline.name, {file.path for file in item.changed})
+        # Without names that are no UTF-8: no query takes those.
+        taken = self.ledger.taken_files(pipeline.name, {file.path for file in item.changed if file in hashes})
         for arrived in item.changed:
             if (
                 arrived not in hashes
@@ -216,7 +217,7 @@ def _is_earlier(content_hash: str) -> bool:
 def accept(
     lake: Lake, settings: Settings, pipeline: Pipeline, files: Sequence[SourceFile], *, run_id: str = ""
 ) -> list[Batch]:
-    """Plan held files as new batches, which the next run lands; the batches.
+    """Plan held files as new batches in the order of their arrival, which the next run lands; the batches.
 
     Files that are not held any more (somebody else accepted them, or they changed again) are left out.
     """
@@ -226,6 +227,8 @@ def accept(
         chosen = [held[key] for file in files if (key := (file.path, file.fingerprint)) in held]
         if not chosen:
             return []
+        # The last one wins where nothing else orders a key's rows.
+        chosen.sort(key=lambda file: (file.modified_at_utc, file.path))
         work = _Planning(lake, settings, ledger, run_id, ledger.after(datetime.now(UTC)), None)
         work.cut(pipeline.name, chosen)
         try:

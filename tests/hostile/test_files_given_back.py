@@ -145,7 +145,15 @@ def test_a_name_that_is_not_utf8_is_passed_over_and_told_and_stops_nobody(tmp_pa
     assert set(planning.plan(inbox.lake, inbox.settings, pipelines.values())) == {"orders", "others"}
     assert (inbox.ingest().accepted, other.ingest().accepted) == (1, 2)
     assert news(inbox.lake, inbox.settings, pipelines) == {}
-    told = [str(inbox.folder / name) for name in ("x-caf\\xe9.csv", "\\xfcber/x.csv")]
+    # Nor when the source has landed something before.
+    with open(os.fsencode(inbox.folder) + b"/x-caf\xea.csv", "wb") as file:
+        file.write(GOOD.encode())
+    inbox.put("x-more.csv", "id,name\n10,eve\n")
+    inbox.put("y-more.csv", "id,name\n11,eve\n")
+    assert set(planning.plan(inbox.lake, inbox.settings, pipelines.values())) == {"orders", "others"}
+    assert (inbox.ingest().accepted, other.ingest().accepted) == (1, 1)
+    assert news(inbox.lake, inbox.settings, pipelines) == {}
+    told = [str(inbox.folder / name) for name in ("x-caf\\xe9.csv", "x-caf\\xea.csv", "\\xfcber/x.csv")]
     assert sorted((event.kind, event.pipeline, event.message) for event in inbox.events()) == sorted(
         ("ignored", "orders", f"{path} was not read: its name is not UTF-8; rename it") for path in told
     )
