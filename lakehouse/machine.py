@@ -24,6 +24,11 @@ def keep_freed_memory() -> None:
         os.environ.setdefault("_RJEM_MALLOC_CONF", _KEEP)  # noqa: TID251  for the library, not read here
 
 
+def limit_polars(threads: int) -> None:
+    """Have Polars use so many threads, in this process, if it has not imported it, and in its children."""
+    os.environ.setdefault("POLARS_MAX_THREADS", str(threads))  # noqa: TID251  for the library, not read here
+
+
 @cache
 def memory_bytes() -> int:
     """Physical memory, or the least of the limits that apply to this process."""

@@ -50,7 +50,10 @@ class Settings(BaseSettings):
         "Default: a quarter of what this process may use (its container's limit, if any), 512MiB to 4GiB.",
     )
     threads: int = Field(
-        0, ge=0, le=256, description="Threads for stages, DuckDB and dbt; 0 = the cores this process may use."
+        0,
+        ge=0,
+        le=256,
+        description="Threads for stages, Polars, DuckDB and dbt; 0 = the cores this process may use.",
     )
     # A weekly tick into ten years of flights: 5.7 CPU-s with 8 MiB, 17.8 with 128 MiB (benchmarks/cost.py).
     target_file_size: str = Field(
@@ -112,7 +115,9 @@ class Settings(BaseSettings):
         ge=1,
         description="How many runs that succeeded Dagster's history keeps, and how many that did not; maintenance deletes older ones.",
     )
-    run_history_days: float = Field(30.0, gt=0, description="How long Dagster's history keeps any run.")
+    run_history_days: float = Field(
+        30.0, gt=0, le=36_500, description="How long Dagster's history keeps any run."
+    )
     alert_webhook_url: str = Field(
         "", description="Alerts are POSTed here as JSON (Slack-compatible 'text' plus fields)."
     )
@@ -195,8 +200,14 @@ class Settings(BaseSettings):
         share = max(self.memory_limit_bytes // max(workers, 1), 64 << 20)
         return self.model_copy(update={"memory_limit": f"{share}B"})
 
-    def keep_freed_memory(self) -> None:
-        """See ``machine.keep_freed_memory``. Left alone where somebody has said how much memory a run may use."""
+    def tune_process(self) -> None:
+        """Tell Polars how many threads it may have, where that is set, and what to do with freed memory.
+
+        Works before Polars is imported, and in child processes; what the environment says already stays. Memory is left alone
+        where somebody has said how much of it a run may use.
+        """
+        if self.threads:
+            machine.limit_polars(self.threads)
         if not self.memory_limit:
             machine.keep_freed_memory()
 

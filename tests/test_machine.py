@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,5 +81,27 @@ def test_freed_memory_is_kept_where_it_is_plenty_and_nobody_has_said_otherwise(
     monkeypatch.setenv("_RJEM_MALLOC_CONF", set_already)
     if not set_already:
         monkeypatch.delenv("_RJEM_MALLOC_CONF")
-    load_settings(memory_limit=limit).keep_freed_memory()
+    load_settings(memory_limit=limit).tune_process()
     assert ("dirty_decay_ms:5000" in os.environ.get("_RJEM_MALLOC_CONF", "")) is kept
+
+
+@pytest.mark.parametrize(("threads", "set_already", "told"), [(3, "", "3"), (0, "", None), (3, "7", "7")])
+def test_polars_is_told_of_the_threads_where_somebody_has_set_them(
+    monkeypatch: pytest.MonkeyPatch, threads: int, set_already: str, told: str | None
+) -> None:
+    monkeypatch.setenv("POLARS_MAX_THREADS", set_already)
+    if not set_already:
+        monkeypatch.delenv("POLARS_MAX_THREADS")
+    load_settings(threads=threads).tune_process()
+    assert os.environ.get("POLARS_MAX_THREADS") == told
+
+
+def test_a_run_has_no_more_polars_threads_than_are_set(tmp_path: Path) -> None:
+    code = (
+        "from lakehouse.settings import load_settings; load_settings().tune_process(); "
+        "import polars; print(polars.thread_pool_size())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "LAKEHOUSE_THREADS": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "1"

@@ -37,7 +37,7 @@ def backfill(
     from lakehouse.storage import Lake
 
     settings = load_settings()
-    settings.keep_freed_memory()
+    settings.tune_process()
     period = silver.Period.parse(first, last or first)
     if apply:
         _apply(settings, table, period, as_json)

@@ -31,7 +31,7 @@ def demo(
     from lakehouse.settings import load_settings
 
     settings = load_settings()
-    settings.keep_freed_memory()
+    settings.tune_process()
     if live:
         _live(_live_settings(settings), seconds_per_hour, hours, port)
         return

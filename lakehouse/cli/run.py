@@ -37,12 +37,15 @@ def run(
     from lakehouse.settings import load_settings
 
     settings = load_settings()
-    settings.keep_freed_memory()
+    settings.tune_process()
     measured = _profile() if profile else None
     outcome = execute(settings, select, quiet=as_json, profile=measured)
     if as_json:
         document = {**asdict(outcome), "checks_failed": sum(not check.passed for check in outcome.checks)}
-        print_json(document if measured is None else {**document, "profile": asdict(measured)["measured"]})
+        if measured is not None:
+            document |= {"profile": asdict(measured)["measured"]}
+            document |= {"slowest": [asdict(item) for item in measured.slowest()]}
+        print_json(document)
     elif outcome.nothing_new and outcome.published is None:
         say(f"Nothing has arrived yet below {settings.landing}.")
         say("Next: lakehouse demo (sample data), or lakehouse new pipeline --from FILE (your own)")

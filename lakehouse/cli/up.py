@@ -22,7 +22,7 @@ def up(
     from lakehouse.settings import load_settings
 
     settings = load_settings()
-    settings.keep_freed_memory()
+    settings.tune_process()
     say("Starting the web server and the daemon (some 15 seconds) …")
     with running(settings, port) as servers:
         say((servers.url, "bold"), "  is the web UI")

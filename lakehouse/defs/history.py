@@ -30,7 +30,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from lakehouse.defs import history_pools
-from lakehouse.defs.history_rows import MAY_WAIT, forget_checks, is_plain, store
+from lakehouse.defs.history_rows import MAY_WAIT, forget_checks, forget_events, is_plain, store
 
 _INDEX = "index"
 #: Databases of runs that stay open beside the index; each costs a few file handles.
@@ -240,10 +240,10 @@ class EventLog(SqliteEventLogStorage):
     def delete_events(self, run_id: str) -> None:
         """The run's database goes as a whole, and its part of the index.
 
-        Of the checks' outcomes, which Dagster would leave there for ever, each check's newest stays: the UI shows it.
+        What the UI still shows stays: each check's newest outcome, and which partitions were ever materialized.
         """
         with self._connect(_INDEX) as index:
-            self.delete_events_for_run(index, run_id)
+            forget_events(index, run_id)
             forget_checks(index, run_id)
         with self._db_lock:
             path = self.path_for_shard(run_id)

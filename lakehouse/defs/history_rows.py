@@ -23,6 +23,7 @@ from dagster._core.events import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._serdes import serialize_value
 from sqlalchemy import Connection
+from sqlalchemy import text as sql
 
 _INSERT_EVENT = (
     "INSERT INTO event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition) "
@@ -43,9 +44,18 @@ _INSERT_CHECK = (
     "evaluation_event_storage_id, materialization_event_storage_id, asset_key, check_name, run_id) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+#: Dagster's own indexes of that table begin with the asset: to find a run's rows it would be read whole, for every run.
+_CHECKS_OF_RUN = "CREATE INDEX IF NOT EXISTS lakehouse_checks_of_run ON asset_check_executions (run_id)"
+#: What a run only planned is nothing that it found. That goes, and is no reason for what an earlier run found to go.
 _FORGET_CHECKS = (
-    "DELETE FROM asset_check_executions AS old WHERE run_id = ? AND EXISTS (SELECT 1 FROM asset_check_executions AS later "
-    "WHERE later.asset_key = old.asset_key AND later.check_name = old.check_name AND later.id > old.id)"
+    "DELETE FROM asset_check_executions AS old WHERE run_id = :run AND (execution_status = :planned OR EXISTS ("
+    "SELECT 1 FROM asset_check_executions AS later WHERE later.asset_key = old.asset_key "
+    "AND later.check_name = old.check_name AND later.id > old.id AND later.execution_status <> :planned))"
+)
+_FORGET_EVENTS = "DELETE FROM event_logs WHERE run_id = :run AND (partition IS NULL OR dagster_event_type <> :materialized)"
+_FORGET_TAGS = (
+    "DELETE FROM asset_event_tags WHERE event_id IN (SELECT id FROM event_logs WHERE run_id = :run "
+    "AND (partition IS NULL OR dagster_event_type <> :materialized))"
 )
 _UPDATE_CHECK = (
     "UPDATE asset_check_executions SET execution_status = ?, evaluation_event = ?, evaluation_event_timestamp = ?, "
@@ -166,8 +176,22 @@ def _store_asset(index: Connection, row: _Row, number: int, seen: Seen) -> None:
 
 
 def forget_checks(index: Connection, run_id: str) -> None:
-    """Delete what a run found of the checks that a later run has looked at again."""
-    index.exec_driver_sql(_FORGET_CHECKS, (run_id,))
+    """Delete what a run found of the checks that a later run has looked at again. Dagster would keep that for ever.
+
+    In SQLite and PostgreSQL; elsewhere it stays.
+    """
+    if index.dialect.name not in ("sqlite", "postgresql"):
+        return
+    index.execute(sql(_CHECKS_OF_RUN))
+    planned = AssetCheckExecutionRecordStatus.PLANNED.value
+    index.execute(sql(_FORGET_CHECKS), {"run": run_id, "planned": planned})
+
+
+def forget_events(index: Connection, run_id: str) -> None:
+    """Delete a run's events, but for the materializations of partitions: that they were ever made is known by nothing else."""
+    of_run = {"run": run_id, "materialized": DagsterEventType.ASSET_MATERIALIZATION.value}
+    index.execute(sql(_FORGET_TAGS), of_run)
+    index.execute(sql(_FORGET_EVENTS), of_run)
 
 
 def _store_check(index: Connection, row: _Row, number: int) -> None:
