@@ -10,12 +10,15 @@ import fcntl
 import os
 import shutil
 import threading
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
 #: Held by the living process: the kernel lets it go when that ends, however it ends, and in whatever container it ran.
 _LOCK = ".lock"
+#: What nobody holds, nor ever will, and has not changed for so long is nobody's: no batch takes as long.
+_ABANDONED_S = 2 * 86_400
 _own: dict[tuple[str, int], Path] = {}
 _guard = threading.Lock()
 
@@ -42,8 +45,10 @@ def _make(root: Path) -> Path:
     unlocked.mkdir()
     # Never closed: that would let the lock go.
     descriptor = os.open(unlocked / _LOCK, os.O_CREAT | os.O_RDWR)
-    with suppress(OSError):  # a file system without locks: nobody else gets it either, so nothing is removed
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # a file system without locks: who clears up must not get it, either
+        (unlocked / _LOCK).unlink()
     own = unlocked.rename(root / name)
     atexit.register(_leave, own, os.getpid())
     return own
@@ -51,12 +56,29 @@ def _make(root: Path) -> Path:
 
 def _leave(own: Path, process: int) -> None:
     if os.getpid() == process:  # not in a fork, which ends earlier
-        shutil.rmtree(own, ignore_errors=True)
+        _remove(own)
+
+
+def _remove(folder: Path) -> None:
+    """The lock goes last: what is left when this is killed can be told from what is used."""
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != _LOCK:
+                entry.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clear(root: Path) -> None:
     for folder in root.iterdir():
-        if folder.name.startswith("."):
+        if not _is_ours(folder.name):
+            continue
+        if folder.name.startswith(".") or not (folder / _LOCK).exists():
+            # About to get its lock and its name; or half made, of a release that knew no locks, or where there are none.
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _ABANDONED_S:
+                    _remove(folder)
             continue
         try:
             descriptor = os.open(folder / _LOCK, os.O_RDWR)
@@ -64,8 +86,13 @@ def _clear(root: Path) -> None:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         except OSError:
             pass  # its process lives
         finally:
             os.close(descriptor)
+
+
+def _is_ours(name: str) -> bool:
+    """True for the names that are given here."""
+    return len(digits := name.removeprefix(".")) == 32 and set(digits) <= set("0123456789abcdef")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,53 @@ def test_what_is_no_process_folder_stays(tmp_path: Path) -> None:
     (tmp_path / "spool" / "somebody's").mkdir(parents=True)
     scratch.process_folder(tmp_path)
     assert "somebody's" in _folders(tmp_path)
+
+
+def test_what_nobody_can_hold_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    names = {age: [f"{mark}{uuid.uuid4().hex}" for mark in ("", ".")] for age in ("young", "old")}
+    for age, folders in names.items():
+        for name in folders:
+            (spool / name / "of a batch").mkdir(parents=True)
+            (spool / name / "of a batch" / "rows").write_bytes(b"x")
+            if age == "old":
+                os.utime(spool / name, times=(0, 0))
+    own = scratch.process_folder(tmp_path).name
+    assert _folders(tmp_path) == {own, *names["young"]}
+
+
+def test_a_folder_is_used_where_the_file_system_has_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fcntl.flock", no_locks)
+        own = scratch.process_folder(tmp_path).name
+    process, other = _process(tmp_path)  # with locks: another machine's view of the same folder, say
+    assert _folders(tmp_path) == {own, other}
+    _end(process)
+
+
+def test_a_removal_that_is_killed_leaves_the_lock_until_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, left = _process(tmp_path)
+    killed.kill()
+    killed.wait()
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", dies)
+        with pytest.raises(KeyboardInterrupt):
+            scratch.process_folder(tmp_path)
+    assert (tmp_path / "spool" / left / ".lock").exists()
+    assert _folders(tmp_path) == {left}
+    scratch.process_folder(tmp_path)
+    assert left not in _folders(tmp_path)
 
 
 @pytest.fixture(autouse=True)
