@@ -92,7 +92,7 @@ def _check_spec(test: Test) -> dg.AssetCheckSpec:
         ],
         # Unit tests run when code has changed only, and a blocking check without a result is a warning each.
         blocking=test.severity == "error" and test.kind == "data",
-        metadata={"kind": f"dbt {test.kind} test", "recovery": recovery(test.models[0])},
+        metadata={"kind": f"dbt {test.kind} test", "recovery": recovery(f"gold.{test.models[0]}")},
     )
 
 
@@ -101,8 +101,8 @@ def check_name(test: Test | TestResult) -> str:
     return f"unit_{test.name}" if test.kind == "unit" else test.name
 
 
-def recovery(model: str) -> str:
-    return f"correct the model or its input, then: lakehouse run --select gold/{model}"
+def recovery(subject: str) -> str:
+    return f"correct {subject} or its input, then: lakehouse run --select gold"
 
 
 def _build(
@@ -152,8 +152,8 @@ def _settle(context: dg.AssetExecutionContext, runtime: Runtime, result: GoldRes
         return
     failed_tests = [test for test in result.tests if test.blocks]
     if failed_tests and not any(model.status == "failed" for model in result.models):
-        messages = [f"test {test.name} of gold.{test.models[0]}: {test.message}" for test in failed_tests]
-        hint = recovery(failed_tests[0].models[0])
+        messages = [f"test {test.name} of {test.subjects}: {test.message}" for test in failed_tests]
+        hint = recovery(failed_tests[0].subjects.partition(",")[0])
         runtime.gate_failed("gold", None, messages, hint, context.run.run_id)
         raise dg.Failure("; ".join(messages), metadata={"next": hint}, allow_retries=False)
     try:
@@ -210,6 +210,6 @@ def _check_result(test: TestResult, result: GoldResult) -> dg.AssetCheckResult:
         count=test.failures,
         sample=test.sample,
         message=test.message or ("passed" if test.passed else test.status),
-        recovery=recovery(model),
+        recovery=recovery(f"gold.{model}"),
     )
     return dagster_form.result(outcome, {"seconds": round(test.seconds, 3)})

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import polars as pl
 
+from lakehouse.errors import PointLost
 from lakehouse.gold.relations import source_of
-from lakehouse.gold.restore_points import RestorePoint
+from lakehouse.gold.restore_points import RestorePoint, load
 from lakehouse.gold.versions import commit_document
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake, Snapshot, connect_duckdb, quote_identifier, quote_literal
@@ -88,6 +89,27 @@ def shown_point_id(settings: Settings) -> str | None:
     except duckdb.Error:
         return None
     return str(row[0]) if row is not None and row[1] == settings.root else None
+
+
+def point_shown(lake: Lake, settings: Settings, point: RestorePoint) -> RestorePoint:
+    """The point that analysts see on this machine: ``point``, which is the published one, or the one before it for as long as
+    the catalog could not be made again.
+
+    What is asked for all the time costs a look at a file: the catalog itself is opened where it is older than the point.
+    """
+    try:
+        made = settings.catalog_path.stat().st_mtime
+    except FileNotFoundError:  # analysts are elsewhere, or were never here
+        return point
+    if made >= datetime.fromisoformat(point.created_at_utc).timestamp():
+        return point
+    shown = shown_point_id(settings)
+    if shown is None or shown == point.id:
+        return point
+    try:
+        return load(lake, shown)
+    except PointLost:
+        return point
 
 
 def _views(lake: Lake, settings: Settings, point: RestorePoint) -> list[_View]:

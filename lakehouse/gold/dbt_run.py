@@ -17,7 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lakehouse import scratch
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.project import Project, code_hash
 from lakehouse.settings import Settings
@@ -80,7 +79,7 @@ def load_project(settings: Settings, project_dir: Path | None = None) -> tuple[P
                     hint="correct the file named above",
                 )
             stamp.write_text(current)
-        return Project.load(path, current), path
+        return Project.load(path, current, folder), path
 
 
 def silver_read(settings: Settings) -> frozenset[str]:
@@ -188,7 +187,6 @@ def _write_profile(settings: Settings, path: Path, session: str) -> None:
         "config_options": {
             "memory_limit": f"{settings.memory_limit_bytes >> 20}MiB",
             "threads": settings.thread_count,
-            "temp_directory": str(scratch.process_folder(settings.state_dir) / "duckdb"),
             "autoinstall_known_extensions": "false",
             # As they come: rows that silver or a model keeps together stay together, and files prune well.
             "preserve_insertion_order": "true",

@@ -34,9 +34,9 @@ def assemble(plan: BuildPlan, session: BuildSession, results: Sequence[Any], run
         if plan.project.models[name].is_delta or plan.project.models[name].unique_id in by_id
     )
     tests = tuple(
-        _test_result(session, test, by_id[test.unique_id])
+        _test_result(session, test, by_id[test.unique_id]) if test.unique_id in by_id else _not_run(test)
         for test in plan.project.tests
-        if test.unique_id in by_id
+        if test.unique_id in by_id or (results and test.unique_id in plan.tests)
     )
     return GoldResult(
         models=models,
@@ -66,6 +66,9 @@ def model_result(plan: BuildPlan, session: BuildSession, model: Model, result: A
     if result is None:
         if model.name in plan.unavailable:
             return ModelResult(status="skipped", message=plan.unavailable[model.name], **common, **held)
+        if model.name in plan.build:
+            message = "dbt did not run it; dbt's log says why (lakehouse doctor)"
+            return ModelResult(status="failed", message=message, **common, **held)
         message = "left out by the selection, and behind silver" if model.name in plan.stale else ""
         return ModelResult(status="unchanged", strategy=model.strategy, message=message, **common, **held)
     common |= {
@@ -109,6 +112,7 @@ def _test_result(session: BuildSession, test: Test, result: Any) -> TestResult:
         unique_id=test.unique_id,
         kind="unit" if test.kind == "unit" else "data",
         models=test.models,
+        silver=test.silver,
         status=status,
         severity="warn" if test.severity == "warn" else "error",
         failures=int(result.failures or 0),
@@ -118,6 +122,20 @@ def _test_result(session: BuildSession, test: Test, result: Any) -> TestResult:
         sample=sample,
         seconds=float(result.execution_time or 0),
         sql=sql,
+    )
+
+
+def _not_run(test: Test) -> TestResult:
+    """A test that was planned and has no result is no test that held."""
+    return TestResult(
+        name=test.name,
+        unique_id=test.unique_id,
+        kind="unit" if test.kind == "unit" else "data",
+        models=test.models,
+        silver=test.silver,
+        status="skipped",
+        severity="warn" if test.severity == "warn" else "error",
+        message="dbt did not run it",
     )
 
 
@@ -160,6 +178,7 @@ def listener(
                     unique_id=uid,
                     kind="unit" if test.kind == "unit" else "data",
                     models=test.models,
+                    silver=test.silver,
                     status=status,
                     severity="warn" if test.severity == "warn" else "error",
                     failures=int(found.num_failures or 0),
@@ -197,7 +216,7 @@ def record(lake: Lake, result: GoldResult, plan: BuildPlan) -> None:
     for test in result.tests:
         subjects = [name for name in test.models[:1] if name in versions]
         if not subjects and test.blocks:
-            # The test of a view stands for the tables of this build: what reads the view came out of it.
+            # The test of a view, or of a source, stands for the tables of this build: what reads it came out of it.
             subjects = [model.name for model in versions.values() if model.status == "built"]
         rows += [
             _outcome(test, name, versions[name].version or 0) for name in subjects if test.status != "skipped"
@@ -252,7 +271,7 @@ def _outcome(test: TestResult, table: str, version: int) -> CheckOutcome:
 
 
 def _recovery(table: str) -> str:
-    return f"correct the model or its input, then: lakehouse run --select gold/{table}"
+    return f"correct gold.{table} or its input, then: lakehouse run --select gold"
 
 
 def _tidy(message: str | None) -> str:

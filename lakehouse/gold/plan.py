@@ -8,7 +8,7 @@ from typing import Any
 
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.changes import are_comparable
-from lakehouse.gold.project import Model, Project
+from lakehouse.gold.project import Model, Project, Test
 from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.gold.session import WritePlan
 from lakehouse.gold.versions import (
@@ -41,7 +41,8 @@ class BuildPlan:
     stale: set[str] = field(default_factory=set)
     retest: set[str] = field(default_factory=set)
     run_unit_tests: bool = False
-    dbt_nodes: list[str] = field(default_factory=list)
+    dbt_nodes: list[str] = field(default_factory=list)  # as dbt selects them
+    tests: set[str] = field(default_factory=set)  # unique ids of those among them
     watermarks: dict[str, str | None] = field(default_factory=dict)
     start_over: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
@@ -276,7 +277,7 @@ def _inputs_before(
 
 
 def _choose_nodes(plan: BuildPlan, selected: set[str] | None) -> None:
-    """The dbt nodes to run: models out of date, what they need in memory, and the tests that look at them."""
+    """The dbt nodes to run: models out of date, the tests that look at them, and what both need in memory."""
     project = plan.project
     needed = plan.build | plan.retest
     in_memory = {
@@ -296,17 +297,30 @@ def _choose_nodes(plan: BuildPlan, selected: set[str] | None) -> None:
                     f"model {name} reads {parent}, which was never built and is not selected",
                     hint=f"lakehouse run --select gold/{parent}",
                 )
-    readable = needed | plan.in_memory | {name for name, (base, _) in plan.bases.items() if base is not None}
-    tests = {
-        test.name
-        for test in project.tests
-        if (needed | plan.in_memory).intersection(test.models)
-        # A test across models waits until all of them exist; arithmetic is tested when the code has changed.
-        and set(test.models) <= readable
-        and (test.kind == "data" or (plan.run_unit_tests and test.models[0] in needed | plan.in_memory))
-    }
-    # Views that nobody needs now are not built for their tests' sake.
-    plan.dbt_nodes = sorted(plan.build | plan.in_memory) + sorted(tests) if needed or leaves else []
+    if not needed and not leaves:
+        return
+    touched = needed | plan.in_memory
+    read = {table for name in touched for table in project.silver_inputs(name)}
+    tables = plan.build | {name for name, (base, _) in plan.bases.items() if base is not None}
+    chosen: list[Test] = []
+    for test in project.tests:
+        if test.kind == "unit":  # arithmetic is tested when the code has changed
+            wanted = plan.run_unit_tests and test.models[0] in touched
+        else:
+            wanted = bool(
+                touched.intersection(test.models) or (not test.models and read.intersection(test.silver))
+            )
+        # Views that nothing else needs now are built for it, such as those of a source that has sent nothing new.
+        views = {name for name in test.models if not project.models[name].is_delta}
+        views |= {name for view in views for name in project.ancestors(view, through_delta=False)}
+        below = {*test.models, *views}
+        # A test across models waits until all of them exist.
+        if wanted and below <= in_memory | tables | needed and not set(test.silver).difference(plan.pins):
+            chosen.append(test)
+            plan.in_memory |= views & in_memory
+    plan.tests = {test.unique_id for test in chosen}
+    nodes = {project.models[name].selector for name in plan.build | plan.in_memory}
+    plan.dbt_nodes = sorted(nodes) + sorted({test.name for test in chosen})
 
 
 def _oldest(watermarks: list[str | None]) -> str | None:

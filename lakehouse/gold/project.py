@@ -7,27 +7,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
+
+import yaml
 
 from lakehouse.errors import GoldBuildError
+from lakehouse.gold.model_settings import constraints, group_settings, write_settings
 from lakehouse.gold.results import Strategy
 from lakehouse.validation import check_identifier
 
-STRATEGIES: tuple[str, ...] = get_args(Strategy)
 #: Materializations that live in one run's memory and are built again whenever something needs them.
 IN_MEMORY = ("view", "ephemeral", "table", "seed")
 #: The one schema that sources may name: gold reads silver.
 SILVER = "silver"
+#: What a text asks of the environment; a name that is computed is not seen.
+_ENV_VAR = re.compile(r"env_var\(\s*['\"]([^'\"]+)['\"]")
 _IGNORED_DIRS = {"target", "logs", "dbt_packages", "__pycache__", ".git"}
 
 
 @dataclass(frozen=True)
 class Model:
-    """One dbt model (or seed). ``models`` and ``silver`` are its direct inputs.
+    """One dbt model (or seed). ``models`` and ``silver`` are its direct inputs. ``name`` is that of its table, its alias if it
+    has one; dbt finds it by ``selector``.
 
     ``touched_by`` (strategy replace_groups) says for a table, ``silver/orders`` or ``gold/orders``, how a changed row
     tells its groups: expressions for ``group_key``, or a query over ``changed_rows``.
@@ -48,6 +55,7 @@ class Model:
     constraints: tuple[tuple[str, str], ...]
     own_hash: str
     docs_hash: str
+    selector: str = ""
     group_key: tuple[str, ...] = ()
     touched_by: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
@@ -58,7 +66,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Test:
-    """One data or unit test, and the models it looks at."""
+    """One data or unit test, and the models it looks at. One of a source has none; ``silver`` are the tables it names."""
 
     __test__ = False
 
@@ -69,17 +77,23 @@ class Test:
     column: str | None
     description: str
     severity: str
+    silver: tuple[str, ...] = ()
 
 
 class Project:
     """The parsed project. Building it checks every model's configuration.
 
+    Args:
+        folder: where its files lie, to hash what dbt does not: variables, large seeds. None: they are left out.
+
     Raises:
         GoldBuildError: a model's configuration cannot work; names the model, the value and what is allowed.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], code_hash: str) -> None:
+    def __init__(self, manifest: Mapping[str, Any], code_hash: str, folder: Path | None = None) -> None:
         self.code_hash = code_hash
+        self._folder = folder
+        self._variables = {} if folder is None else _variables(folder)
         self._macros: Mapping[str, Any] = manifest["macros"]
         sources = {uid: node["identifier"] for uid, node in manifest["sources"].items()}
         for uid, node in manifest["sources"].items():
@@ -103,11 +117,11 @@ class Project:
             self.models[name] = model
         for model in self.models.values():
             self._check_touched_by(model)
-        self.tests = tuple(self._tests(manifest, names))
+        self.tests = tuple(self._tests(manifest, names, sources))
 
     @classmethod
-    def load(cls, manifest_path: Path, code_hash: str) -> Project:
-        return cls(json.loads(manifest_path.read_bytes()), code_hash)
+    def load(cls, manifest_path: Path, code_hash: str, folder: Path | None = None) -> Project:
+        return cls(json.loads(manifest_path.read_bytes()), code_hash, folder)
 
     @property
     def delta_models(self) -> list[Model]:
@@ -199,20 +213,23 @@ class Project:
             column["name"]: column.get("description", "") for column in node.get("columns", {}).values()
         }
         strategy, unique_key, replace_where = (
-            _write_settings(where, config) if materialized == "delta" else ("overwrite", (), None)
+            write_settings(where, config) if materialized == "delta" else ("overwrite", (), None)
         )
         settings = {
             key: config.get(key)
             for key in ("materialized", "strategy", "unique_key", "replace_where", "contract")
         }
-        group_key, touched_by = _group_settings(where, config) if strategy == "replace_groups" else ((), {})
+        group_key, touched_by = group_settings(where, config) if strategy == "replace_groups" else ((), {})
         if group_key:
             settings |= {"group_key": group_key, "touched_by": touched_by}
+        # Only where there are any: what had none keeps its hash.
+        settings |= {key: config[key] for key in ("pre-hook", "post-hook") if config.get(key)}
         types = [
             (column["name"], column.get("data_type"))
             for column in node.get("columns", {}).values()
             if column.get("data_type")
         ]
+        enforced = tuple(constraints(where, node)) if materialized == "delta" else ()
         return Model(
             name=name,
             unique_id=node["unique_id"],
@@ -226,14 +243,41 @@ class Project:
             silver=tuple(sources[uid] for uid in depends if uid in sources),
             description=node.get("description", ""),
             columns=columns,
-            constraints=tuple(_constraints(where, node)) if materialized == "delta" else (),
-            own_hash=_digest([node["checksum"]["checksum"], settings, types, *self._macro_texts(node)]),
+            constraints=enforced,
+            own_hash=_digest(
+                [
+                    self._content(node),
+                    settings,
+                    types,
+                    *self._macro_texts(node),
+                    *self._asked(node),
+                    *([enforced] if enforced else []),
+                ]
+            ),
             docs_hash=_digest(
                 [node.get("description", ""), {name: text for name, text in columns.items() if text}]
             ),
+            selector=f"file:{Path(node['original_file_path']).name}",
             group_key=group_key,
             touched_by=touched_by,
         )
+
+    def _content(self, node: Mapping[str, Any]) -> str:
+        """dbt's checksum of the file; of a large seed that is its path, and its content may be another."""
+        checksum = node["checksum"]
+        if checksum["name"] != "path" or self._folder is None:
+            return str(checksum["checksum"])
+        with open(self._folder / node["original_file_path"], "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _asked(self, node: Mapping[str, Any]) -> list[Any]:
+        """The project's variables and those of the environment that the node's text, or a macro's, may ask for."""
+        texts = [str(node.get("raw_code") or ""), *self._macro_texts(node)]
+        names = sorted({name for text in texts for name in _ENV_VAR.findall(text)})
+        asked: list[Any] = [{name: os.environ.get(name) for name in names}] if names else []  # noqa: TID251  dbt reads them
+        if self._variables and any("var(" in text for text in texts):
+            asked.append(self._variables)
+        return asked
 
     def _macro_texts(self, node: Mapping[str, Any]) -> list[str]:
         """The text of every macro of ours that the node uses (dbt's own change with its version only)."""
@@ -248,7 +292,9 @@ class Project:
             open_ids += macro.get("depends_on", {}).get("macros", [])
         return [texts[uid] for uid in sorted(texts)]
 
-    def _tests(self, manifest: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Test]:
+    def _tests(
+        self, manifest: Mapping[str, Any], names: Mapping[str, str], sources: Mapping[str, str]
+    ) -> Iterator[Test]:
         for node in [*manifest["nodes"].values(), *manifest.get("unit_tests", {}).values()]:
             if node["resource_type"] not in ("test", "unit_test"):
                 continue
@@ -266,88 +312,18 @@ class Project:
                 column=node.get("column_name"),
                 description=node.get("description") or "",
                 severity=str(node["config"].get("severity", "error")).lower(),
+                silver=tuple(sources[uid] for uid in uids if uid in sources),
             )
 
 
-def _write_settings(where: str, config: Mapping[str, Any]) -> tuple[str, tuple[str, ...], str | None]:
-    """strategy, unique_key, replace_where of a delta model, after checking that they fit together."""
-    strategy = config.get("strategy") or "overwrite"
-    if strategy not in STRATEGIES:
-        raise GoldBuildError(f"{where}: strategy is '{strategy}'; allowed: {', '.join(STRATEGIES)}")
-    if config.get("incremental_strategy"):
-        raise GoldBuildError(
-            f"{where}: incremental_strategy belongs to dbt's own incremental models; write `strategy`"
-        )
-    raw_key = config.get("unique_key") or ()
-    unique_key = (raw_key,) if isinstance(raw_key, str) else tuple(raw_key)
-    predicate = config.get("replace_where")
-    if (strategy == "merge") != bool(unique_key):
-        needs = (
-            "needs unique_key: a column or a list of columns"
-            if strategy == "merge"
-            else "takes no unique_key (merge does)"
-        )
-        raise GoldBuildError(f"{where}: strategy '{strategy}' {needs}")
-    if (strategy == "replace_where") != bool(predicate):
-        needs = (
-            "needs replace_where: an SQL predicate over its columns"
-            if strategy == "replace_where"
-            else "takes no replace_where"
-        )
-        raise GoldBuildError(f"{where}: strategy '{strategy}' {needs}")
-    return strategy, unique_key, str(predicate) if predicate else None
-
-
-def _group_settings(
-    where: str, config: Mapping[str, Any]
-) -> tuple[tuple[str, ...], dict[str, str | tuple[str, ...]]]:
-    """group_key and touched_by of a model whose touched groups are replaced."""
-    raw_key, raw = config.get("group_key") or (), config.get("touched_by") or {}
-    key = (raw_key,) if isinstance(raw_key, str) else tuple(raw_key)
-    if not key or not isinstance(raw, Mapping) or not raw:
-        raise GoldBuildError(
-            f"{where}: strategy 'replace_groups' needs group_key and touched_by",
-            hint="group_key=['day'], touched_by={'silver/orders': ['placed_on']}; see docs/gold.md",
-        )
-    touched: dict[str, str | tuple[str, ...]] = {}
-    for table, groups in raw.items():
-        touched[table] = groups if isinstance(groups, str) else tuple(map(str, groups))
-        if not isinstance(groups, str) and len(groups) != len(key):
-            raise GoldBuildError(
-                f"{where}: touched_by of {table} has {len(groups)} expressions, group_key has {len(key)} columns"
-            )
-    return key, touched
-
-
-def _constraints(where: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name, SQL expression that every row must satisfy) of an enforced contract's constraints.
-
-    not_null and check are enforced on the rows that a build writes; the others would need the whole table,
-    which is what data tests are for: refused rather than ignored.
-    """
-    if not node["config"].get("contract", {}).get("enforced"):
-        return
-    for column in node.get("columns", {}).values():
-        for constraint in column.get("constraints", []):
-            yield _constraint(where, constraint, column["name"])
-    for constraint in node.get("constraints", []):
-        columns = constraint.get("columns") or [None]
-        for name in columns if constraint["type"] == "not_null" else columns[:1]:
-            yield _constraint(where, constraint, name)
-
-
-def _constraint(where: str, constraint: Mapping[str, Any], column: str | None) -> tuple[str, str]:
-    kind = constraint["type"]
-    if kind == "not_null" and column:
-        return f"not_null({column})", f'"{column}" IS NOT NULL'
-    if kind == "check" and constraint.get("expression"):
-        return str(
-            constraint.get("name") or f"check({constraint['expression']})"
-        ), f"({constraint['expression']})"
-    raise GoldBuildError(
-        f"{where}: constraint '{kind}' cannot be enforced on a Delta table; allowed: not_null, check",
-        hint="use a data test (unique, relationships), which looks at the whole table",
-    )
+def _variables(folder: Path) -> dict[str, Any]:
+    """The block ``vars`` of dbt_project.yml; nothing where that cannot be read, which dbt says better."""
+    try:
+        found = yaml.safe_load((folder / "dbt_project.yml").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    variables = found.get("vars") if isinstance(found, dict) else None
+    return variables if isinstance(variables, dict) else {}
 
 
 def _digest(parts: Any) -> str:

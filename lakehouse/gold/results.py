@@ -59,6 +59,13 @@ class TestResult:
     sample: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
     sql: str = ""
+    silver: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> str:
+        """``gold.daily, gold.orders``; the silver tables where it is a test of sources."""
+        named = [f"gold.{model}" for model in self.models] or [f"silver.{table}" for table in self.silver]
+        return ", ".join(named) or "nothing"
 
     @property
     def passed(self) -> bool:
@@ -94,7 +101,7 @@ class GoldResult:
         """One line per failed model or test, empty when all is well."""
         lines = [f"model {model.name}: {model.message}" for model in self.models if model.status == "failed"]
         lines += [
-            f"{test.kind} test {test.name} on {', '.join(test.models)}: {test.message}"
+            f"{test.kind} test {test.name} on {test.subjects}: {test.message}"
             for test in self.tests
             if test.blocks
         ]

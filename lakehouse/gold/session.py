@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lakehouse import scratch
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.changes import find_touched
 from lakehouse.gold.project import Model
@@ -115,6 +116,9 @@ class BuildSession:
     def prepare(self, connection: Any) -> None:
         """Give dbt's fresh in-memory database its relations: silver and gold at their versions, and the plan."""
         prepare_connection(connection, self.settings)
+        # Not in dbt's profile: where that is another, dbt parses the whole project again, and this folder is the process's own.
+        spill = scratch.process_folder(self.settings.state_dir) / "duckdb"
+        connection.execute(f"SET GLOBAL temp_directory = {quote_literal(str(spill))}")
         for schema, snapshots in (("silver", self.silver), ("gold", self.gold)):
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             for name, snapshot in snapshots.items():

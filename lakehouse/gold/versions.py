@@ -7,14 +7,14 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import takewhile
 from typing import Any
 
 from lakehouse import checks
 from lakehouse.errors import CheckFailed, StorageError
 from lakehouse.gold.restore_points import RestorePoint
-from lakehouse.names import app_id
-from lakehouse.storage import Lake, Snapshot, Table
+from lakehouse.names import MAINTENANCE, app_id
+from lakehouse.storage import CommitInfo, Lake, Snapshot, Table
 
 #: Name of the check that every gold version gets when its build ends; a version without one was left by a crash.
 BUILD_CHECK = "gold_build"
@@ -133,14 +133,25 @@ def _pin(snapshot: Snapshot) -> Pin:
 
 
 def commit_document(snapshot: Snapshot, stage: str) -> tuple[dict[str, Any], int]:
-    """Metadata and version of the newest commit of ``stage`` at or below this version.
+    """Metadata and version of the newest commit of ``stage`` at or below this version, however much maintenance came after it.
 
     Without such a commit (history cut short, a table that another tool wrote): nothing, and the version itself.
     """
-    for commit in islice(snapshot.commits(), _HISTORY_LIMIT):
-        if commit.metadata.get("stage") == stage:
-            return commit.metadata, commit.version
-    return {}, snapshot.version
+    found = _newest_of(stage, snapshot.commits())
+    return ({}, snapshot.version) if found is None else (found.metadata, found.version)
+
+
+def _newest_of(stage: str, newest_first: Iterable[CommitInfo]) -> CommitInfo | None:
+    """The first commit of the stage. Maintenance makes one for every worn file of a table: those are not counted."""
+    others = 0
+    for commit in newest_first:
+        found = commit.metadata.get("stage")
+        if found == stage:
+            return commit
+        others += found != MAINTENANCE
+        if others == _HISTORY_LIMIT:
+            return None
+    return None
 
 
 def gold_bases(
@@ -189,13 +200,9 @@ def built_from(lake: Lake, document: Mapping[str, Any]) -> set[tuple[str, int]]:
 
 def _document_of(table: Table, version: int) -> Mapping[str, Any]:
     """What a build said of a version: ``commit_document`` without opening the table there, which costs milliseconds."""
-    for number in range(version, max(version - _HISTORY_LIMIT, -1), -1):
-        commit = table.commit_info(number)
-        if commit is None:
-            break
-        if commit.metadata.get("stage") == "gold":
-            return commit.metadata
-    return {}
+    commits = (table.commit_info(number) for number in range(version, -1, -1))
+    found = _newest_of("gold", takewhile(lambda commit: commit is not None, commits))  # type: ignore[arg-type]
+    return {} if found is None else found.metadata
 
 
 def refused_versions(lake: Lake, versions: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:

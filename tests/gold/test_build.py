@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse import scratch
 from lakehouse.errors import GoldBuildError
+from lakehouse.gold import dbt_run
 from lakehouse.gold.build import ensure_manifest
 from lakehouse.settings import load_settings
 from lakehouse.storage import connect_duckdb
@@ -96,7 +98,7 @@ def test_a_failing_test_names_rows_and_stops_what_reads_the_model(shop: Workshop
     assert "group by" in failed.sql
     assert result.model("orders").version == 0, "the version is staged, for engineers to look at"
     assert result.model("reader").status == "skipped"
-    with pytest.raises(GoldBuildError, match="unique_orders_day on orders"):
+    with pytest.raises(GoldBuildError, match=r"unique_orders_day on gold\.orders"):
         result.raise_for_failures()
 
 
@@ -122,7 +124,7 @@ def test_unit_tests_run_when_the_code_has_changed_and_not_otherwise(shop: Worksh
 def test_a_wrong_unit_test_keeps_the_model_from_being_built(shop: Workshop) -> None:
     shop.mart("daily", DAILY, DAILY_YML % "bigint" + UNIT_TEST % 4)
     result = shop.build()
-    assert "unit test totals_add_up on daily" in result.failures[0]
+    assert "unit test totals_add_up on gold.daily" in result.failures[0]
     assert not shop.lake.table("gold", "daily").exists()
 
 
@@ -335,3 +337,26 @@ def test_two_builds_at_once_lose_and_double_nothing(shop: Workshop) -> None:
     assert all("gold.orders" in failure for failure in failures), (
         "whoever was second was refused, or found it done"
     )
+
+
+# -- dbt's profile -----------------------------------------------------------------------------------
+
+
+def test_the_profile_is_the_same_in_every_process(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # dbt parses a project from scratch where its profile is another than the last time.
+    texts = []
+    for number in range(2):
+        monkeypatch.setattr(scratch, "_own", {})  # as in a process of its own
+        scratch.process_folder(shop.settings.state_dir)
+        dbt_run._write_profile(shop.settings, tmp_path / f"{number}.yml", "")
+        texts.append((tmp_path / f"{number}.yml").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_a_build_spills_into_a_folder_of_its_process(shop: Workshop) -> None:
+    shop.mart("spill", "select current_setting('temp_directory') as folder")
+    shop.build_well()
+    own = scratch.process_folder(shop.settings.state_dir)
+    assert [row["folder"] for row in shop.rows("spill")] == [str(own / "duckdb")]
