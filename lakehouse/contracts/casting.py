@@ -20,6 +20,8 @@ FALSE_TEXTS = ("false", "f", "no", "n", "0")
 
 #: Above this, a 64-bit float no longer tells neighbouring whole numbers apart.
 _EXACT_FLOAT = 2**53
+#: So many digits more than a decimal's own tell that a text was rounded.
+_ROOM_DIGITS = 20
 #: What a few operations leave of a 64-bit float's last digits, as a share of its value (a step between two is 2.2e-16).
 _FLOAT_ERROR = 2e-15
 
@@ -118,6 +120,9 @@ def _between_scalars(source: pl.DataType, target: pl.DataType) -> Conversion:
     if numbers and target.is_float():
         if source == pl.Float64 and target == pl.Float32:
             return Conversion((_narrow_float,), can_fail=True)
+        digits = 24 if target == pl.Float32 else 53
+        if source.is_integer() and max(map(abs, _bounds(source))) > 2**digits:
+            return Conversion((_round_trip(source, target),), can_fail=True)
         return Conversion((_cast(target),), can_fail=False)
     if numbers:
         return Conversion((_round_trip(source, target),), can_fail=not _widens(source, target))
@@ -196,10 +201,16 @@ def _narrow_float(value: pl.Expr) -> pl.Expr:
 def _exact_decimal(target: pl.Decimal) -> Attempt:
     """Polars rounds text to the scale: compare with a reading at the widest scale to notice it."""
     wide = pl.Decimal(38, 38 - (target.precision - target.scale))
+    # No type is wide enough to notice much beside these: there the digits are counted.
+    is_widest = wide.scale - target.scale < _ROOM_DIGITS
 
     def attempt(text: pl.Expr) -> pl.Expr:
         value = text.cast(target, strict=False)
-        return pl.when(value.cast(wide) == text.cast(wide, strict=False)).then(value)
+        exact = value.cast(wide) == text.cast(wide, strict=False)
+        if is_widest:
+            fraction = text.str.extract(r"^[^.eE]*\.([0-9]*?)0*$", 1).str.len_bytes().fill_null(0)
+            exact = exact & (fraction <= target.scale) & ~text.str.contains("[eE]")
+        return pl.when(exact).then(value)
 
     return attempt
 

@@ -18,6 +18,9 @@ OnFailure = Literal["quarantine", "warn", "fail"]
 #: Prefix of the boolean columns that carry "this value could not be cast" from typing to screening.
 UNCASTABLE = "__uncastable__"
 
+#: True for rows that delete their key: of the others' columns they need say nothing, so only rules of the key judge them.
+DELETING = "__deleting"
+
 #: A field that says nothing is for everyone who works here, and for nobody else.
 DEFAULT_SENSITIVITY: Sensitivity = "internal"
 

@@ -156,6 +156,12 @@ class _Compiler:
         column = self.schema.columns[spec.name]
         self._add(spec.name, "castable", Castable(spec.name), f"castable({spec.name})",
                   f"{spec.name} can be read as {spec.dtype}")  # fmt: skip
+        if spec.name in key and self.rules[-1].on_failure == "warn":
+            raise DeclarationError(
+                "a row whose key cannot be read cannot be let in; on_failure for castable must be quarantine or fail",
+                file=self.where,
+                field=spec.name,
+            )
         if not spec.nullable or spec.name in key:
             why = " (it is part of the key)" if spec.name in key else ""
             self._add(spec.name, "not_null", NotNull(spec.name, spec.dtype.is_float()),

@@ -66,7 +66,7 @@ class CompiledContract:
         cannot be computed on the data.
         """
         self._check_frame(frame.collect_schema())
-        return screen.count(frame, self.rules, self.name)
+        return screen.count(frame, self.rules, self.name, self.key)
 
     def split(self, frame: pl.LazyFrame, counts: ScreenCounts) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
         """Accepted rows and rejected rows (None when there are none); their heights add up to the frame's.
@@ -75,7 +75,7 @@ class CompiledContract:
         with ``on_failure: quarantine`` that they break. Raises ContractError when a rule with ``on_failure:
         fail`` is broken.
         """
-        accepted, rejected = screen.split(frame, counts, self.rules, self.name)
+        accepted, rejected = screen.split(frame, counts, self.rules, self.name, self.key)
         names = accepted.collect_schema().names()
         if self.strict == "filter" and (unknown := self._unknown(names)):
             accepted = accepted.drop(unknown)

@@ -12,7 +12,7 @@ from operator import or_
 
 import polars as pl
 
-from lakehouse.contracts.columns import UNCASTABLE
+from lakehouse.contracts.columns import DELETING, UNCASTABLE
 from lakehouse.contracts.rules import ByPandera, Expression, NotNull, Rule, Unique
 from lakehouse.errors import ContractError
 
@@ -41,8 +41,12 @@ class ScreenCounts:
         return not self.violations
 
 
-def count(frame: pl.LazyFrame, rules: Sequence[Rule], contract: str) -> ScreenCounts:
+def count(
+    frame: pl.LazyFrame, rules: Sequence[Rule], contract: str, key: Collection[str] = ()
+) -> ScreenCounts:
     """Count every rule's violations in one streaming select (rules that pandera runs: one collect more).
+
+    Rows that delete their key (``DELETING``) are judged by the rules of the ``key`` alone.
 
     Raises ContractError when a rule cannot be computed on this data; it names the rule.
     """
@@ -50,28 +54,33 @@ def count(frame: pl.LazyFrame, rules: Sequence[Rule], contract: str) -> ScreenCo
     selected = [pl.len().alias("rows")]
     counted: list[Rule] = []
     for rule in rules:
-        expr = _count_expr(rule, present)
+        expr = _count_expr(rule, present, key)
         if expr is not None:
             selected.append(expr.cast(pl.UInt64).alias(f"r{len(counted)}"))
             counted.append(rule)
     try:
         row = frame.select(selected).collect(engine="streaming").row(0)
     except pl.exceptions.PolarsError as error:
-        raise _blame(frame, counted, present, contract) or error from error
+        raise _blame(frame, counted, present, contract, key) or error from error
     found = {rule.name: int(value or 0) for rule, value in zip(counted, row[1:], strict=True)}
     for rule in counted:
         if isinstance(rule.predicate, Unique) and found[rule.name]:
-            found[rule.name] = _duplicated_rows(frame, rule.predicate.column)
+            judged = frame.filter(~pl.col(DELETING)) if _spares_deletions(rule, present, key) else frame
+            found[rule.name] = _duplicated_rows(judged, rule.predicate.column)
     by_pandera = [rule for rule in rules if isinstance(rule.predicate, ByPandera)]
     if by_pandera:
         collected = frame.collect(engine="streaming")
         for rule in by_pandera:
-            found[rule.name] = int(_pandera_mask(rule, collected, contract).sum())
+            found[rule.name] = int(_pandera_mask(rule, collected, contract, key).sum())
     return ScreenCounts(rows=int(row[0]), broken={rule.name: found.get(rule.name, 0) for rule in rules})
 
 
 def split(
-    frame: pl.LazyFrame, counts: ScreenCounts, rules: Sequence[Rule], contract: str
+    frame: pl.LazyFrame,
+    counts: ScreenCounts,
+    rules: Sequence[Rule],
+    contract: str,
+    key: Collection[str] = (),
 ) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
     """Accepted rows, and rejected rows with the rules they break; None when no row is rejected.
 
@@ -85,7 +94,8 @@ def split(
         remedy = next(rule.remedy for rule in broken if rule.name in fatal)
         raise ContractError(f"contract {contract}: {listed}; the table is left unchanged", hint=remedy)
     rejecting = [rule for rule in broken if rule.on_failure == "quarantine"]
-    flags = [name for name in frame.collect_schema().names() if name.startswith(UNCASTABLE)]
+    names_present = frame.collect_schema().names()
+    flags = [name for name in names_present if name.startswith(UNCASTABLE) or name == DELETING]
     if not rejecting:
         return frame.drop(flags), None
 
@@ -93,12 +103,12 @@ def split(
         # Masks by position need the rows to stay where they are.
         collected = frame.collect(engine="streaming")
         frame = collected.with_columns(
-            _pandera_mask(rule, collected, contract).alias(f"{_MASK}{number}")
+            _pandera_mask(rule, collected, contract, key).alias(f"{_MASK}{number}")
             for number, rule in enumerate(rejecting)
             if isinstance(rule.predicate, ByPandera)
         ).lazy()
     present = frame.collect_schema().names()
-    masks = [_mask(frame, rule, number, present) for number, rule in enumerate(rejecting)]
+    masks = [_mask(frame, rule, number, present, key) for number, rule in enumerate(rejecting)]
     any_broken = reduce(or_, masks)
     temporary = [*flags, *(name for name in present if name.startswith(_MASK))]
     accepted = frame.filter(~any_broken).drop(temporary)
@@ -115,18 +125,28 @@ def split(
     return accepted, rejected
 
 
-def _count_expr(rule: Rule, present: Collection[str]) -> pl.Expr | None:
+def _spares_deletions(rule: Rule, present: Collection[str], key: Collection[str]) -> bool:
+    """True where rows that delete their key are there and the rule is not one of the key."""
+    return DELETING in present and not (rule.columns and set(rule.columns) <= set(key))
+
+
+def _count_expr(rule: Rule, present: Collection[str], key: Collection[str]) -> pl.Expr | None:
     predicate = rule.predicate
+    spares = _spares_deletions(rule, present, key)
     if isinstance(predicate, ByPandera):
         return None
     if isinstance(predicate, Unique):
         # A gate: distinct values are cheaper to count than duplicated rows, and usually that is the end of it.
-        return pl.len() - pl.col(predicate.column).n_unique()
+        values = pl.col(predicate.column)
+        values = values.filter(~pl.col(DELETING)) if spares else values
+        return values.len() - values.n_unique()
     fails = predicate.fails(present)
     if fails is None:
         return None
     if isinstance(predicate, Expression) and predicate.scalar:
         return fails.any().cast(pl.UInt64) * pl.len()
+    if spares:
+        return (fails & ~pl.col(DELETING)).sum()
     if (
         isinstance(predicate, NotNull)
         and not predicate.is_float
@@ -136,15 +156,23 @@ def _count_expr(rule: Rule, present: Collection[str]) -> pl.Expr | None:
     return fails.sum()
 
 
-def _mask(frame: pl.LazyFrame, rule: Rule, number: int, present: Collection[str]) -> pl.Expr:
+def _mask(
+    frame: pl.LazyFrame, rule: Rule, number: int, present: Collection[str], key: Collection[str]
+) -> pl.Expr:
     predicate = rule.predicate
+    spares = _spares_deletions(rule, present, key)
     if isinstance(predicate, ByPandera):
         return pl.col(f"{_MASK}{number}")
     if isinstance(predicate, Unique):
-        return _duplicated(frame, predicate.column)
-    fails = predicate.fails(present)
-    assert fails is not None  # it was counted
-    return fails
+        judged = frame.filter(~pl.col(DELETING)) if spares else frame
+        fails = _duplicated(judged, predicate.column, whole=not spares)
+    else:
+        found = predicate.fails(present)
+        assert found is not None  # it was counted
+        if isinstance(predicate, Expression) and predicate.scalar:
+            return found
+        fails = found
+    return fails & ~pl.col(DELETING) if spares else fails
 
 
 def _duplicates(frame: pl.LazyFrame, column: str) -> pl.LazyFrame:
@@ -156,15 +184,16 @@ def _duplicated_rows(frame: pl.LazyFrame, column: str) -> int:
     return int(_duplicates(frame, column).select(pl.col(_MASK).sum()).collect(engine="streaming").item())
 
 
-def _duplicated(frame: pl.LazyFrame, column: str) -> pl.Expr:
+def _duplicated(frame: pl.LazyFrame, column: str, *, whole: bool) -> pl.Expr:
+    """Args: whole: the frame is the one that the expression will be computed on."""
     dtype = frame.collect_schema()[column]
-    if dtype.is_nested():
+    if dtype.is_nested() and whole:
         return pl.col(column).is_duplicated()
     values = _duplicates(frame, column).select(column).collect(engine="streaming").to_series()
     return pl.col(column).is_in(values.implode(), nulls_equal=True)
 
 
-def _pandera_mask(rule: Rule, collected: pl.DataFrame, contract: str) -> pl.Series:
+def _pandera_mask(rule: Rule, collected: pl.DataFrame, contract: str, key: Collection[str]) -> pl.Series:
     """Broken rows of a check that pandera runs itself, in the frame's order."""
     predicate = rule.predicate
     assert isinstance(predicate, ByPandera)
@@ -178,11 +207,17 @@ def _pandera_mask(rule: Rule, collected: pl.DataFrame, contract: str) -> pl.Seri
         output = output.new_from_index(0, collected.height)
     if len(output) != collected.height:
         raise _uncomputable(rule, contract, f"it gives {len(output)} values for {collected.height} rows")
+    if _spares_deletions(rule, collected.columns, key):
+        return ~output & ~collected[DELETING]
     return ~output
 
 
 def _blame(
-    frame: pl.LazyFrame, rules: Sequence[Rule], present: Collection[str], contract: str
+    frame: pl.LazyFrame,
+    rules: Sequence[Rule],
+    present: Collection[str],
+    contract: str,
+    key: Collection[str],
 ) -> ContractError | None:
     """The rule that Polars cannot compute, found by running them one by one; None when it is the frame itself."""
     try:
@@ -191,7 +226,7 @@ def _blame(
     except pl.exceptions.PolarsError:
         return None
     for rule in rules:
-        expr = _count_expr(rule, present)
+        expr = _count_expr(rule, present, key)
         try:
             frame.select(expr).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:

@@ -13,6 +13,7 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors.columns import without_bytes
+from lakehouse.errors import ContractError
 from lakehouse.silver.prepare import ARRIVAL_ORDER, FILE_ORDER, PLACE_SCHEMA, SEQUENCE
 
 _IS_NEW = "__is_new"
@@ -131,6 +132,7 @@ def merge_upsert(
     change of a key beside a newer one in the same batch; *late* a change older than what the table has
     (by arrival only where ``existing`` says how its rows arrived).
     """
+    existing = _with_deletions_known(existing)
     # What is sorted by key and order has the newest row of a key last.
     distinct = _without_repetitions(changes, key, sequence_by, content)
     newest = distinct.filter(~_same_as_next(key))
@@ -147,6 +149,13 @@ def merge_upsert(
             late=by_batch(judged.filter("__late")),
         ),
     )
+
+
+def _with_deletions_known(existing: pl.DataFrame) -> pl.DataFrame:
+    """Rows that the table had before it marked deletions: they were none."""
+    if names.IS_DELETED not in existing.columns:
+        return existing
+    return existing.with_columns(pl.col(names.IS_DELETED).fill_null(False))
 
 
 def _judged(
@@ -168,6 +177,12 @@ def _judged(
     before = existing.select(*key, *PLACE_SCHEMA, *(pl.col(name).alias(f"__old_{name}") for name in order))
     before = before.rechunk().with_row_index(_THERE)
     pairs = newest.join(before, on=key, how="left", maintain_order="left")
+    if pairs.height > newest.height:
+        raise ContractError(
+            f"the table has rows with one key ({', '.join(key)}) twice: another column was part of the key, or there was none, "
+            "when they were written; nothing was committed",
+            hint="keep the key, or give the pipeline a new name: its table is then built from all its files",
+        )
     known = pl.col(_THERE).is_not_null()
     judged = pairs.with_columns(__known=known, __same=pl.lit(False), __late=known & _is_older(order))
     equal = pl.all_horizontal(
@@ -250,16 +265,18 @@ def _with_content(
 
 
 def _content_text(schema: Mapping[str, pl.DataType], content: Sequence[str], prefix: str = "") -> pl.Expr:
-    """What settles a tie, whatever came first: a deletion comes after every state, and of states the last as text.
+    """What settles a tie, whatever came first: a deletion comes after every state, and of states the last as text, in which
+    a value comes after none.
 
-    A source that marks rows as deleted often leaves their time of change as it was.
+    A source that marks rows as deleted often leaves their time of change as it was; so does one that fills in a new column.
     """
     parts = []
     for name in content:
         dtype = schema[f"{prefix}{name}"]
         value = without_bytes(pl.col(f"{prefix}{name}"), dtype)
         # JSON has one null for all of NaN, infinities and nothing; as text they differ.
-        parts.append((value.cast(pl.String) if dtype.is_float() else value).alias(name))
+        of_value = pl.struct(value).struct.json_encode() if dtype.is_nested() else value.cast(pl.String)
+        parts.append(pl.when(value.is_not_null()).then(pl.lit("1") + of_value).fill_null("").alias(name))
     text = pl.struct(parts).struct.json_encode()
     if names.IS_DELETED not in content:
         return text
@@ -304,6 +321,7 @@ def merge_history(
     *accepted* a change that begins a version; *deduplicated* one that repeats a state already known at that
     time; *superseded* one that contradicts another at the same instant and loses (ties: by content).
     """
+    existing = _with_deletions_known(existing)
     past = existing.explode(names.OBSERVED_AT).rename({names.OBSERVED_AT: SEQUENCE})
     columns = [name for name in changes.columns if name != FILE_ORDER]
     known = past.select(pl.lit(False).alias(_IS_NEW), *columns)

@@ -8,10 +8,12 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors.columns import without_bytes
-from lakehouse.contracts.columns import UNCASTABLE
+from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS, conversion
+from lakehouse.contracts.columns import DELETING, UNCASTABLE
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
+from lakehouse.pipelines.model import DeleteWhen
 
 #: Lineage that silver keeps of every row, so that an auditor finds the source's own record.
 KEPT_LINEAGE = (names.BATCH_ID, names.SOURCE_FILE, names.SOURCE_ROW)
@@ -43,7 +45,7 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
         for column, pattern in spec.source.path_columns.items()
     )
     markers = spec.source.markers_by_column
-    typed = contract.type_columns(frame, null_markers=markers)
+    typed = _read_rescued(frame, contract.type_columns(frame, null_markers=markers), pipeline)
     if pipeline.transform is not None:
         before = typed
         try:
@@ -58,7 +60,77 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     kept = {*contract.schema, *spec.silver.sequence_by}
     # Of no use from here on, and a seventh of what a row takes.
     unneeded = [name for name in (names.INGESTED_AT, names.RESCUED) if name not in kept]
-    return contract.add_missing(typed).drop(unneeded, strict=False)
+    return _with_deletions(contract.add_missing(typed).drop(unneeded, strict=False), pipeline)
+
+
+def _with_deletions(typed: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
+    """Mark rows that delete their key. One that does not say when is a row like any other: nothing could order it."""
+    silver, schema = pipeline.spec.silver, typed.collect_schema()
+    if silver.delete_when is None or silver.delete_when.column not in schema:
+        return typed
+    ordered = [pl.col(name).is_not_null() for name in silver.sequence_by if name in schema]
+    mark = pl.all_horizontal(marks_deletion(schema, silver.delete_when).fill_null(False), *ordered)
+    return typed.with_columns(mark.alias(DELETING))
+
+
+def _read_rescued(bronze: pl.LazyFrame, typed: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
+    """Values that bronze has set aside because their column came in another type, read as text; where that cannot be done
+    they are flagged like any value that has no counterpart in the contract's type.
+
+    Without it such a value would be a null like any other, and be accepted.
+    """
+    contract, schema = pipeline.contract, bronze.collect_schema()
+    columns = [column for column in contract.columns if column.name in schema]
+    if names.RESCUED not in schema or not columns:
+        return typed
+    is_any = bronze.select(pl.col(names.RESCUED).is_not_null().any()).collect(engine="streaming").item()
+    if not is_any:
+        return typed
+    markers = pipeline.spec.source.markers_by_column
+    decoded = pl.col(names.RESCUED).str.json_decode(
+        pl.Struct({column.name: pl.String() for column in columns})
+    )
+    for column in columns:
+        text = decoded.struct.field(column.name).str.strip_chars()
+        nothing = [*markers.get(column.name, markers.get("*", ())), ""]
+        text = pl.when(~text.is_in(nothing)).then(text)
+        read = conversion(pl.String(), column.dtype)
+        value = text if read is None else read(text)
+        flag = UNCASTABLE + column.name
+        is_lost = pl.col(column.name).is_null() & text.is_not_null() & value.is_null()
+        if flag in typed.collect_schema():
+            is_lost |= pl.col(flag)
+        typed = typed.with_columns(pl.col(column.name).fill_null(value), is_lost.alias(flag))
+    return typed
+
+
+def marks_deletion(schema: Mapping[str, pl.DataType], delete: DeleteWhen) -> pl.Expr:
+    """True where the column has the value that YAML gave, whatever of the two is text, number or truth value."""
+    column, value = pl.col(delete.column), delete.value
+    dtype, text = schema.get(delete.column), str(value).lower()
+    if dtype is None:
+        raise ContractError(
+            f"delete_when: no column {delete.column!r} has come yet; the table is left unchanged",
+            hint="correct delete_when, or let the source send the column; docs/pipelines.md",
+        )
+    if isinstance(dtype, pl.Boolean):
+        return (column == (text in TRUE_TEXTS)).fill_null(False) & (text in (*TRUE_TEXTS, *FALSE_TEXTS))
+    if dtype.is_numeric():
+        return (column == _number(delete)).fill_null(False)
+    if isinstance(value, bool):
+        words = TRUE_TEXTS if value else FALSE_TEXTS
+        return column.cast(pl.String).str.to_lowercase().is_in(words).fill_null(False)
+    return column.cast(pl.String).eq_missing(pl.lit(str(value)))
+
+
+def _number(delete: DeleteWhen) -> int | float:
+    try:
+        return float(delete.value) if isinstance(delete.value, str) else int(delete.value)
+    except ValueError:
+        raise ContractError(
+            f"delete_when: {delete.column} holds numbers, and {delete.value!r} is none; the table is left unchanged",
+            hint="write the number that marks a deletion; docs/pipelines.md",
+        ) from None
 
 
 def _with_flags_of(before: pl.LazyFrame, after: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:

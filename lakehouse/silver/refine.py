@@ -142,6 +142,8 @@ class _Work:
         self.spool.expect(rows_in)
         source = self.spool.hold(source, rows_in)
         prepared = self.spool.materialize(prepare(source, self.pipeline), rows_in)
+        if self.pipeline.transform is not None:
+            self._refuse_doubled(prepared, rows_in)
         counts = self.contract.count(prepared)
         accepted, rejected = self.contract.split(prepared, counts)
         accepted, quarantined = self._quarantine(source, accepted, rejected)
@@ -174,6 +176,15 @@ class _Work:
         )  # fmt: skip
         result.check_conservation()
         return replace(result, version=self._commit(snapshot, written, result))
+
+    def _refuse_doubled(self, prepared: pl.LazyFrame, rows_in: int) -> None:
+        """Raise where the transform has lost rows: also when it doubled as many others, which no count shows."""
+        rows = prepared.select(pl.struct(KEPT_LINEAGE).n_unique()).collect(engine="streaming").item()
+        if rows != rows_in:
+            raise ConservationError(
+                f"silver.{self.pipeline.name}: of {rows_in} rows the transform keeps {rows}; nothing was committed",
+                hint="a transform must keep every row, once; see docs/pipelines.md",
+            )
 
     def _came(self) -> Counter[int]:
         """Bronze rows of each batch."""

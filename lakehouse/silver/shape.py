@@ -8,12 +8,17 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.contracts import plain_text
-from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS
 from lakehouse.contracts.timestamps import instants
 from lakehouse.errors import CommitConflict, ContractError
 from lakehouse.pipelines import Pipeline
-from lakehouse.pipelines.model import DeleteWhen
-from lakehouse.silver.prepare import FILE_ORDER, LINEAGE_SCHEMA, SEQUENCE, SEQUENCE_TEXT, with_file_order
+from lakehouse.silver.prepare import (
+    FILE_ORDER,
+    LINEAGE_SCHEMA,
+    SEQUENCE,
+    SEQUENCE_TEXT,
+    marks_deletion,
+    with_file_order,
+)
 from lakehouse.storage import Snapshot
 from lakehouse.storage.schema import delta_dtype, delta_ready
 
@@ -63,7 +68,8 @@ def missing_columns(snapshot: Snapshot, pipeline: Pipeline) -> dict[str, pl.Data
     """Columns that the contract has and the table has not.
 
     Raises:
-        ContractError: a column's type changed, or the table was a history and is none any more, or the other way round.
+        ContractError: a column's type changed; the table was a history and is none any more, or the other way round; or it
+            knows of deletions and the pipeline does not any more.
     """
     schema = table_schema(pipeline)
     stored = snapshot.schema()
@@ -84,6 +90,12 @@ def missing_columns(snapshot: Snapshot, pipeline: Pipeline) -> dict[str, pl.Data
             f"silver.{pipeline.name}: {'; '.join(changed)}; the table is left unchanged",
             hint="keep the type, or give the pipeline a new name: its table is then built from all its files",
         )
+    if names.IS_DELETED in stored and pipeline.spec.silver.delete_when is None:
+        raise ContractError(
+            f"silver.{pipeline.name} marks keys that were deleted in the source, and delete_when is gone: what comes next "
+            "would make them alive again; the table is left unchanged",
+            hint="keep delete_when, or give the pipeline a new name: its table is then built from all its files",
+        )
     return {name: dtype for name, dtype in schema.items() if name not in stored}
 
 
@@ -95,7 +107,7 @@ def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, i
     computed: list[pl.Expr] = []
     delete = silver.delete_when
     if delete is not None:
-        computed.append(_marks_deletion(frame.collect_schema(), delete).alias(names.IS_DELETED))
+        computed.append(marks_deletion(frame.collect_schema(), delete).alias(names.IS_DELETED))
     if silver.mode == "history":
         sequence = silver.sequence_by[0]
         computed.append(_instant(frame, sequence).alias(SEQUENCE))
@@ -112,35 +124,6 @@ def shape(accepted: pl.LazyFrame, pipeline: Pipeline, file_order: Mapping[str, i
         FILE_ORDER,
     ]
     return delta_ready(frame.select(*dict.fromkeys(kept)))
-
-
-def _marks_deletion(schema: Mapping[str, pl.DataType], delete: DeleteWhen) -> pl.Expr:
-    """True where the column has the value that YAML gave, whatever of the two is text, number or truth value."""
-    column, value = pl.col(delete.column), delete.value
-    dtype, text = schema.get(delete.column), str(value).lower()
-    if dtype is None:
-        raise ContractError(
-            f"delete_when: no column {delete.column!r} has come yet; the table is left unchanged",
-            hint="correct delete_when, or let the source send the column; docs/pipelines.md",
-        )
-    if isinstance(dtype, pl.Boolean):
-        return (column == (text in TRUE_TEXTS)).fill_null(False) & (text in (*TRUE_TEXTS, *FALSE_TEXTS))
-    if dtype.is_numeric():
-        return (column == _number(delete)).fill_null(False)
-    if isinstance(value, bool):
-        words = TRUE_TEXTS if value else FALSE_TEXTS
-        return column.cast(pl.String).str.to_lowercase().is_in(words).fill_null(False)
-    return column.cast(pl.String).eq_missing(pl.lit(str(value)))
-
-
-def _number(delete: DeleteWhen) -> int | float:
-    try:
-        return float(delete.value) if isinstance(delete.value, str) else int(delete.value)
-    except ValueError:
-        raise ContractError(
-            f"delete_when: {delete.column} holds numbers, and {delete.value!r} is none; the table is left unchanged",
-            hint="write the number that marks a deletion; docs/pipelines.md",
-        ) from None
 
 
 def _instant(frame: pl.LazyFrame, column: str) -> pl.Expr:

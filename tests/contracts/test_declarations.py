@@ -42,6 +42,8 @@ def contract_of(*, config: dict[str, Any] | None = None, **fields: tuple[Any, An
          "Things: b: Config.unique names 'b', which is no column; the columns are a"),
         (contract_of(config={"unique": [["a"]]}, a=(int, pa.Field())), "a table has one key"),
         (contract_of(config={"unique": ["a", "a"]}, a=(int, pa.Field())), "names a column twice"),
+        (contract_of(config={"unique": ["a"]}, a=(int, pa.Field(metadata={"on_failure": {"castable": "warn"}}))),
+         "Things: a: a row whose key cannot be read cannot be let in"),
         (contract_of(config={"unique": ["a"]}, a=(int, pa.Field(metadata={"on_failure": "warn"}))),
          "Things: a: a row without its key cannot be let in"),
         (contract_of(a=(int, pa.Field(alias="two words"))), "column name 'two words' is not a plain identifier"),

@@ -273,3 +273,26 @@ def test_missing_columns_arrive_as_typed_nulls_or_their_default() -> None:
     assert frame.rows() == [(1, None, "new"), (2, None, "new")]
     filled = type_columns(pl.LazyFrame({"c": ["", "x"]}), columns).collect()
     assert filled["c"].to_list() == ["new", "x"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "scale", "text", "is_exact"),
+    [
+        (38, 0, "3.7", False), (38, 0, "3.0", True), (38, 9, "1.0123456789", False), (38, 9, "1.0123456780", True),
+        (36, 2, "1.20001", False), (36, 2, "1.20", True), (38, 2, "-0.005", False), (30, 2, "12", True), (30, 2, ".5", True),
+        (18, 2, "1.200000000000000000001", False),
+    ],
+)  # fmt: skip
+def test_a_decimal_of_any_width_is_exact_or_refused(
+    precision: int, scale: int, text: str, is_exact: bool
+) -> None:
+    expected = Decimal(text) if is_exact else UNCASTABLE
+    assert typed([text], TEXT, pl.Decimal(precision, scale)) == [expected]
+
+
+def test_an_integer_becomes_a_float_only_where_that_can_hold_it() -> None:
+    large = [2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, None]
+    assert typed(large, pl.Int64(), pl.Float64()) == [2.0**53, UNCASTABLE, UNCASTABLE, UNCASTABLE, None]
+    assert typed([2**24, 2**24 + 1], pl.Int32(), pl.Float32()) == [2.0**24, UNCASTABLE]
+    assert typed([2**63, 2**64 - 1], pl.UInt64(), pl.Float64()) == [2.0**63, UNCASTABLE]
+    assert typed([-128, 127], pl.Int8(), pl.Float32()) == [-128.0, 127.0]

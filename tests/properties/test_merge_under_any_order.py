@@ -52,21 +52,13 @@ def frame(batch: list[Event], number: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def content_rank(event: Event) -> str:
-    """The order of content that settles a tie, as the merge has it: a deletion comes last."""
-    _, seq, value, deleted = event
-    content = pl.DataFrame(
-        {"value": [value], "seq": [seq], IS_DELETED: [deleted]}, schema_overrides={"value": pl.String}
-    )
-    return (
-        f"{int(deleted)}{content.select(pl.struct('value', 'seq', IS_DELETED).struct.json_encode()).item()}"
-    )
+Rank = tuple[bool, bool, str]
 
 
-def content_rank_history(event: Event) -> str:
+def content_rank(event: Event) -> Rank:
+    """The order of content that settles a tie, as the merge has it: a deletion comes last, a value after none."""
     _, _, value, deleted = event
-    content = pl.DataFrame({"value": [value], IS_DELETED: [deleted]}, schema_overrides={"value": pl.String})
-    return f"{int(deleted)}{content.select(pl.struct('value', IS_DELETED).struct.json_encode()).item()}"
+    return deleted, value is not None, value or ""
 
 
 def reference_upsert(all_events: list[Event]) -> dict[int, Event]:
@@ -84,9 +76,7 @@ def reference_history(
     out = []
     for key in sorted({e[0] for e in all_events}):
         winners = {}
-        for event in sorted(
-            (e for e in all_events if e[0] == key), key=lambda e: (e[1], content_rank_history(e))
-        ):
+        for event in sorted((e for e in all_events if e[0] == key), key=lambda e: (e[1], content_rank(e))):
             winners[event[1]] = (event[2], event[3])
         runs: list[tuple[int, tuple[str | None, bool]]] = []
         for seq in sorted(winners):
