@@ -23,6 +23,9 @@ CHECKPOINT_INTERVAL = 50
 CONFIGURATION = {
     "delta.logRetentionDuration": "interval 90 days",
     "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
+    # Else readers are not shown the statistics of the columns behind the 32nd, where lineage and a history's times are.
+    # Which columns have any is decided when a file is adopted (``stats.footer_stats``).
+    "delta.dataSkippingNumIndexedCols": "-1",
 }
 
 

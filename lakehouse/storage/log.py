@@ -73,6 +73,7 @@ def shrunk_entry(file: Mapping[str, Any], vector: Vector) -> dict[str, Any]:
         "numRecords": file["num_records"] + file["num_deleted"], "tightBounds": False,
         "minValues": {}, "maxValues": {}, "nullCount": {},
     }  # fmt: skip
+    doubtful: set[str] = set()
     for name, value in file.items():
         kind, dot, column = name.partition(".")
         if not dot or value is None:
@@ -80,7 +81,16 @@ def shrunk_entry(file: Mapping[str, Any], vector: Vector) -> dict[str, Any]:
         if kind == "null_count":
             stats["nullCount"][column] = value
         elif kind in ("min", "max"):
-            stats[f"{kind}Values"][column] = lower_bound(value) if kind == "min" else upper_bound(value)
+            try:
+                stats[f"{kind}Values"][column] = lower_bound(value) if kind == "min" else upper_bound(value)
+            except (
+                ValueError,
+                OverflowError,
+            ):  # another writer's: a bound that is not exact as a number of JSON
+                doubtful.add(column)
+    for column in doubtful:
+        stats["minValues"].pop(column, None)
+        stats["maxValues"].pop(column, None)
     return {
         "add": {
             "path": file["path"], "partitionValues": {}, "size": file["size_bytes"],
@@ -251,7 +261,10 @@ def vectors_at(
 def _apply(found: dict[str, Vector], commit: Sequence[Mapping[str, Any]]) -> None:
     for action in commit:
         if "remove" in action:
-            found.pop(unquote(action["remove"]["path"]), None)
+            # A file is known by its path and its vector together: without the one that it has, it stays.
+            path, described = unquote(action["remove"]["path"]), action["remove"].get("deletionVector")
+            if path in found and described and vector_of(described) == found[path]:
+                del found[path]
     for action in commit:
         if "add" in action:
             path, described = unquote(action["add"]["path"]), action["add"].get("deletionVector")
@@ -262,8 +275,7 @@ def _apply(found: dict[str, Vector], commit: Sequence[Mapping[str, Any]]) -> Non
 
 
 def _checkpoint_before(objects: Objects, version: int) -> int | None:
-    raw = objects.read(LAST_CHECKPOINT)
-    last = int(json.loads(raw).get("version", -1)) if raw else -1
+    last = last_checkpoint(objects)
     if 0 <= last <= version and objects.info(checkpoint_file(last)) is not None:
         return last
     there = (info.path.rpartition("/")[2] for info in objects.list("_delta_log/"))
@@ -271,6 +283,15 @@ def _checkpoint_before(objects: Objects, version: int) -> int | None:
         int(name[:20]) for name in there if name.endswith(".checkpoint.parquet") and name[:20].isdigit()
     )
     return max((number for number in numbers if number <= version), default=None)
+
+
+def last_checkpoint(objects: Objects) -> int:
+    """Version of the newest checkpoint, as the log's hint has it; -1 where there is none, or it is torn."""
+    raw = objects.read(LAST_CHECKPOINT)
+    try:
+        return int(json.loads(raw)["version"]) if raw else -1
+    except (ValueError, KeyError, TypeError):
+        return -1
 
 
 def checkpoint_file(version: int) -> str:

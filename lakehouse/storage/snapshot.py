@@ -166,6 +166,8 @@ class Snapshot:
             hive_partitioning=False,
             glob=False,
             storage_options=self.table.options or None,
+            # Other engines write instants with nanoseconds, and without a zone.
+            cast_options=pl.ScanCastOptions(datetime_cast=["nanosecond-downcast", "convert-timezone"]),
             **more,
         )
 
@@ -285,6 +287,8 @@ class Snapshot:
             takes_out = bool(remove or delete)
             if overwrite_schema is not None and takes_out:
                 raise ValueError("a commit replaces everything, or names what it takes out")
+            if takes_out or overwrite_schema is not None:
+                self._read.refuse_removal(self.table.label, data_change=data_change, whole=not takes_out)
             if overwrite_schema is None and (takes_out or self._read.is_plain):
                 self._commit_by_hand(_Changes(add, remove, delete, txns, metadata or {}, data_change), mark)
             else:

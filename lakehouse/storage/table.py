@@ -111,6 +111,7 @@ class Table:
                     ) from error
                 raise
         opened = Version(handle, self.objects, self._open, earlier)
+        opened.refuse_reading(self.label)
         if version is None:
             RECENT.put(self.objects, opened)
         return Snapshot(self, opened)

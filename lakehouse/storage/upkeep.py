@@ -209,11 +209,14 @@ def _needed(snapshot: Snapshot, candidates: set[str], kept: Sequence[int], cutof
     """
     needed: set[str] = set()
     removed_at: dict[_Known, int] = {}
-    is_recent = True
-    for version, raw in log.commits(snapshot.table.objects, range(snapshot.version, -1, -1)):
+    objects = snapshot.table.objects
+    written = {info.path: info.modified_at_utc for info in objects.list("_delta_log/")}
+    for version, raw in log.commits(objects, range(snapshot.version, -1, -1)):
         actions = log.actions(raw)
-        stamp = next((a["commitInfo"].get("timestamp", 0) for a in actions if "commitInfo" in a), 0)
-        is_recent = is_recent and datetime.fromtimestamp(int(stamp) / 1000, UTC) >= cutoff
+        # By both clocks, the writer's and the store's: one that is wrong, or says nothing, makes no commit an old one.
+        stamp = next((a["commitInfo"].get("timestamp") or 0 for a in actions if "commitInfo" in a), 0)
+        is_recent = datetime.fromtimestamp(int(stamp) / 1000, UTC) >= cutoff
+        is_recent = is_recent or written.get(log.commit_file(version), cutoff) >= cutoff
         if not is_recent and (not kept or version <= kept[0]):
             break
         for kind in ("add", "remove"):  # a file whose rows go is removed and added again by one commit
@@ -303,9 +306,7 @@ def remove_files(table: Table, files: Sequence[ObjectInfo]) -> None:
 
 def checkpoint_is_due(snapshot: Snapshot) -> bool:
     """True when a reader has more commits to go through than between two checkpoints: the last one failed."""
-    raw = snapshot.table.objects.read(log.LAST_CHECKPOINT)
-    last = int(json.loads(raw).get("version", -1)) if raw else -1
-    return snapshot.version - last > CHECKPOINT_INTERVAL
+    return snapshot.version - log.last_checkpoint(snapshot.table.objects) > CHECKPOINT_INTERVAL
 
 
 def write_checkpoint(snapshot: Snapshot) -> None:

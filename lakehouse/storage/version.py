@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from lakehouse.errors import StorageError
 from lakehouse.storage.deletion import FEATURE, Vector
 from lakehouse.storage.log import actions, commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
@@ -24,6 +25,9 @@ _KEPT = 1024
 #: columns, column mapping).
 _PLAIN_WRITER = 2
 _PLAIN_FEATURES = frozenset({"appendOnly", "invariants", FEATURE})
+#: What is done here when files are taken out, and when they are read.
+_WRITER_FEATURES = _PLAIN_FEATURES | {"timestampNtz"}
+_READER_FEATURES = frozenset({FEATURE, "timestampNtz"})
 #: More commits than these are not read one by one.
 _FEW_COMMITS = 32
 _Answer = TypeVar("_Answer")
@@ -161,6 +165,43 @@ class Version:
         if protocol.min_writer_version <= _PLAIN_WRITER:
             return True
         return bool(protocol.writer_features) and _PLAIN_FEATURES.issuperset(protocol.writer_features)
+
+    def refuse_reading(self, label: str) -> None:
+        """Raise ``StorageError`` where the table is kept in a way in which its rows would be read wrong here."""
+        protocol = self._ask(lambda handle: handle.protocol())
+        asked = {*(protocol.reader_features or ())} - _READER_FEATURES
+        if self.configuration.get("delta.columnMapping.mode", "none") != "none":
+            asked.add("columnMapping")
+        if self._ask(lambda handle: handle.metadata().partition_columns):
+            asked.add("partition columns")
+        if asked:
+            raise StorageError(
+                f"{label}: another engine has given the table {', '.join(sorted(asked))}, with which its rows would be read "
+                "wrong here; nothing is read or written",
+                hint="write the table without them (a copy by that engine), or restore it to a version from before",
+            )
+
+    def refuse_removal(self, label: str, *, data_change: bool, whole: bool) -> None:
+        """Raise ``StorageError`` where files may not be taken out, or not by one who does not do what the table asks for.
+
+        Args:
+            whole: everything is replaced, by the library: it would forget the vectors, and their files would stay.
+        """
+        if whole and self.vectors:
+            raise StorageError(
+                f"{label} has rows that another engine marked as deleted, and its schema cannot change so",
+                hint="let that engine write the marked files again (REORG TABLE … APPLY (PURGE)), then: lakehouse run",
+            )
+        protocol = self._ask(lambda handle: handle.protocol())
+        asked = {*(protocol.writer_features or ())} - _WRITER_FEATURES
+        if data_change and self.configuration.get("delta.appendOnly", "").lower() == "true":
+            asked.add("delta.appendOnly = true")
+        if asked:
+            raise StorageError(
+                f"{label}: another engine has given the table {', '.join(sorted(asked))}, which is not done here; nothing was "
+                "taken out of it",
+                hint="drop the feature or the property with that engine, then run again",
+            )
 
     @cached_property
     def vectors(self) -> dict[str, Vector]:
