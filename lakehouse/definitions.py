@@ -5,16 +5,17 @@ from __future__ import annotations
 import dagster as dg
 
 from lakehouse.defs.compose import definitions_for
-from lakehouse.pipelines import load_pipelines
+from lakehouse.pipelines import load_sound
 from lakehouse.settings import load_settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Read settings, declarations and the dbt project, and wire them together.
+    """Read settings, declarations and the dbt project, and wire together what can be loaded of them.
 
-    Raises:
-        DeclarationError: some pipeline's YAML is wrong; names file, line, field and what would be right.
+    A declaration that is wrong, or a dbt project that does not parse, leaves itself out and nothing else: arrivals are taken
+    and the SLA is watched all the same, and each look at the SLA fails with what is wrong.
     """
     settings = load_settings()
-    return definitions_for(settings, load_pipelines(settings))
+    pipelines, problems = load_sound(settings)
+    return definitions_for(settings, pipelines, problems=[str(problem) for problem in problems])

@@ -27,6 +27,8 @@ from lakehouse.settings import PROJECT_DIR, Settings
 HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
+#: How long a sensor may look at its sources, and send what is owed.
+_LOOK_TIMEOUT_S = 600
 #: The daemon's heart beats every half minute; a busy machine may be late with it.
 _HEARTBEAT_S = 120.0
 #: A log of more than this is put aside at the next start, in the place of the one before.
@@ -122,7 +124,9 @@ def _spawn(
 
 def _environment(settings: Settings) -> dict[str, str]:
     """This process's environment, with the root that was resolved here (a child may have another folder)."""
-    return {**_inherited(), "LAKEHOUSE_ROOT": settings.root}
+    # Dagster ends a sensor's look after a minute, and the next one would begin the same listing again.
+    patience = {"DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": str(_LOOK_TIMEOUT_S)}
+    return {**patience, **_inherited(), "LAKEHOUSE_ROOT": settings.root}
 
 
 def _inherited() -> dict[str, str]:

@@ -59,6 +59,8 @@ def _print(seen: Overview) -> None:
         right=("lag", "rows"),
     )
     say()
+    for problem in seen.problems:
+        say((problem, "red"))
     for state in seen.pipelines:
         if state.problem:
             say((state.name, "red"), f": {state.problem}")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from lakehouse.defs.report import Recorder
+    from lakehouse.defs.runtime import Runtime
     from lakehouse.ops.profile import Profile
 
 __all__ = ["CheckLine", "Progress", "RunOutcome", "StepOutcome", "parse_selection", "run_pipelines"]
@@ -94,7 +95,7 @@ def run_backfill(
     import dagster as dg
 
     from lakehouse.defs.backfill import DAYS_TAG, backfill_key, partition_tags
-    from lakehouse.defs.runtime import KEY
+    from lakehouse.defs.runtime import Runtime
 
     started = time.monotonic()
     pipelines = load_pipelines(settings)
@@ -106,14 +107,14 @@ def run_backfill(
     }
     if actor:
         tags["user"] = actor
-    with _prepared(settings, pipelines, progress) as (definitions, instance, recorder):
+    runtime = Runtime(settings, pipelines)
+    with _prepared(runtime, progress) as (definitions, instance, recorder):
         silver = dg.AssetKey(names.asset_key("silver", table))
         keys = [backfill_key(table), silver, *_gold_keys(models)]
         # Not the ordinary job: that one has no partitions.
         job = definitions.resolve_implicit_global_asset_job_def()
         _execute_keys(job, instance, recorder, keys, tags)
-        runtime = definitions.resources[KEY] if definitions.resources else None
-    done = runtime.backfilled.get(recorder.run_ids[0]) if runtime is not None else None
+    done = runtime.backfilled.get(recorder.run_ids[0])
     return _outcome(recorder, Lake.from_settings(settings), started), done
 
 
@@ -190,8 +191,10 @@ def _run(
 ) -> Recorder:
     """One run of everything; when a pipeline failed before gold, another of gold for the others."""
     from lakehouse.defs.compose import JOB
+    from lakehouse.defs.runtime import Runtime
 
-    with _prepared(settings, pipelines, progress, profile) as (definitions, instance, recorder):
+    runtime = Runtime(settings, pipelines, profile=profile)
+    with _prepared(runtime, progress) as (definitions, instance, recorder):
         job = definitions.resolve_job_def(JOB)
         _execute(job, instance, recorder, sources, models)
         failed = recorder.failed_sources
@@ -218,10 +221,7 @@ def _rare_collections() -> Iterator[None]:
 
 @contextmanager
 def _prepared(
-    settings: Settings,
-    pipelines: Mapping[str, Pipeline],
-    progress: Callable[[Progress], None] | None,
-    profile: Profile | None = None,
+    runtime: Runtime, progress: Callable[[Progress], None] | None
 ) -> Iterator[tuple[dg.Definitions, dg.DagsterInstance, Recorder]]:
     """Definitions, an instance without the runs of dead processes, and a listener; Dagster's own log is off."""
     with _rare_collections():
@@ -230,9 +230,10 @@ def _prepared(
         from lakehouse.defs.report import Recorder, quiet
         from lakehouse.defs.workers import note_reaped, reap
 
-        with quiet(), open_instance(settings) as instance:
-            note_reaped(reap(instance), Lake.from_settings(settings), settings)
-            yield definitions_for(settings, pipelines, profile=profile), instance, Recorder(progress)
+        with quiet(), open_instance(runtime.settings) as instance:
+            note_reaped(reap(instance), runtime.lake, runtime.settings)
+            definitions = definitions_for(runtime.settings, runtime.pipelines, runtime=runtime)
+            yield definitions, instance, Recorder(progress)
 
 
 def _execute(

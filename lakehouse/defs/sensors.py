@@ -13,7 +13,7 @@ from lakehouse import names
 from lakehouse.defs import workers
 from lakehouse.defs.catalog import CATALOG
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
-from lakehouse.errors import GoldBuildError
+from lakehouse.errors import DeclarationError, GoldBuildError
 from lakehouse.gold import catalog
 from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.publish import heal
@@ -31,8 +31,14 @@ _IN_PROGRESS = [
 ]
 
 
-def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.AssetKey]) -> dg.Definitions:
-    """Both sensors, running by default."""
+def sensor_definitions(
+    settings: Settings, job: Any, gold_keys: Sequence[dg.AssetKey], problems: Sequence[str] = ()
+) -> dg.Definitions:
+    """Both sensors, running by default.
+
+    Args:
+        problems: what could not be loaded. Each look at the SLA ends with an error that says so, when it has done its work.
+    """
 
     @dg.sensor(
         name="arrivals_sensor",
@@ -71,7 +77,14 @@ def sensor_definitions(settings: Settings, job: Any, gold_keys: Sequence[dg.Asse
     )
     def sla_sensor(context: dg.SensorEvaluationContext) -> Any:
         runtime = runtime_of(context)
-        return dg.SkipReason(watch.summary(watch_once(context, runtime).tables))
+        seen = watch_once(context, runtime)
+        if problems:
+            raise DeclarationError(
+                "left out until it is corrected: " + "; ".join(problems), hint="lakehouse validate"
+            )
+        # Not logged: Dagster keeps a file for every look that logs something.
+        silent = ", ".join(f"{s.source} since {s.last_arrival_utc:%Y-%m-%d %H:%M:%SZ}" for s in seen.silent)
+        return dg.SkipReason(watch.summary(seen.tables) + (f"; silent: {silent}" if silent else ""))
 
     return dg.Definitions(sensors=[arrivals_sensor, sla_sensor])
 
@@ -99,10 +112,6 @@ def watch_once(context: dg.SensorEvaluationContext, runtime: Runtime) -> watch.O
     for sent in alerts.tick(runtime.lake, runtime.settings, seen.tables, seen.at_utc):
         outcome = f"not delivered ({sent.error}), to be tried again" if sent.error else "delivered"
         context.log.warning(f"alert {sent.kind} of incident {sent.incident_id} to {sent.channel}: {outcome}")
-    for silence in seen.silent:
-        context.log.info(
-            f"source {silence.source} is silent since {silence.last_arrival_utc:%Y-%m-%d %H:%M:%SZ}"
-        )
     return seen
 
 

@@ -1,15 +1,17 @@
 """Which process carries a run, so that a run whose process was killed does not block the next for ever.
 
 Dagster's default launcher cannot tell that a worker is gone: the run stays "started", holds its pools, and
-every sensor that waits for it waits for ever. Each run notes its host, process and that process's start time.
+every sensor that waits for it waits for ever. Each run notes its host, process and that process's start.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -35,8 +37,22 @@ _ALIVE = [
 
 def worker_tag() -> dict[str, str]:
     """The tag that names this process."""
-    process = psutil.Process()
-    return {TAG: f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"}
+    pid = os.getpid()
+    return {TAG: f"{socket.gethostname()} {pid} {_start_of(pid)}"}
+
+
+def _start_of(pid: int) -> str:
+    """When a process started, in a way that no clock which is set changes: the boot, and the kernel's ticks since.
+
+    Raises:
+        psutil.NoSuchProcess: there is none of this number.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # Behind the name, which may hold anything, in parentheses.
+        return f"{boot}:{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return f"{psutil.Process(pid).create_time():.2f}"  # it is gone, or this is no Linux
 
 
 def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
@@ -107,6 +123,8 @@ def _is_dead(tag: str | None) -> bool:
         if host != socket.gethostname():
             return False
         try:
+            if ":" in started:
+                return _start_of(int(pid)) != started
             return bool(abs(psutil.Process(int(pid)).create_time() - float(started)) > 1.0)
         except psutil.NoSuchProcess:
             return True

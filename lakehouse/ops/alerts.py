@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,8 @@ from lakehouse.storage import Lake
 LOGGER = logging.getLogger("lakehouse.alerts")
 #: An attempt without an outcome is of a process that died while sending; after this it is tried again.
 LOST_AFTER = timedelta(seconds=60)
+#: So long may the deliveries of one look take; what is left is taken up when its attempt counts as lost.
+_DELIVERIES_S = 30.0
 #: Older news than this is no news: it is given up, and stays readable in ops.alerts.
 GIVE_UP_AFTER = timedelta(hours=24)
 
@@ -103,7 +106,12 @@ def tick(
         return []
     sent: list[Sent] = []
     try:
+        began = time.monotonic()
         for delivery in due:
+            if (
+                time.monotonic() - began > _DELIVERIES_S
+            ):  # else others would take them for lost, and send them again
+                break
             sent.append(_deliver(delivery, targets[delivery.channel]))
     finally:  # also when it is ended in the middle: what was delivered must not come again
         if sent:

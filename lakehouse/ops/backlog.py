@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from lakehouse import names
 from lakehouse.connectors import Batch, SourceFile
 from lakehouse.errors import StorageError
+from lakehouse.gold.catalog import point_shown
 from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.ledger import Ledger, News, news
 from lakehouse.ops.freshness import Hop, Waiting
@@ -95,7 +96,9 @@ def look(
     point = current_point(lake)
     found = news(lake, settings, pipelines, ledger=ledger) if listing else {}
     lake.open_ahead((layer, name) for name in pipelines for layer in _STAGED)
-    positions = {name: _position(lake, ledger, name, point) for name in pipelines}
+    # What is published and not shown has reached nobody.
+    shown = None if point is None else point_shown(lake, settings, point)
+    positions = {name: _position(lake, ledger, name, shown) for name in pipelines}
     waiting = {}
     arrivals = {}
     for name, position in positions.items():

@@ -75,6 +75,10 @@ class Profile:
         )  # fmt: skip
         self.measured[-1] = replace(last, why=_why_stage(last, result, transform))
 
+    def explain(self, why: str) -> None:
+        """Say of the last measurement why it took its time."""
+        self.measured[-1] = replace(self.measured[-1], why=why)
+
     def add_gold(self, result: GoldResult) -> None:
         """Complete the last measurement, and add a line for each model that was built."""
         built = [model for model in result.models if model.status == "built" and model.version is not None]
@@ -111,8 +115,8 @@ def _why_stage(measured: Measured, result: StageResult, transform: str | None) -
     written = measured.rows_out or 0
     if result.accepted and written > _REWRITES * result.accepted:
         return (
-            f"wrote {written:,} rows for {result.accepted:,} that changed: their keys lie all over the table "
-            f"(smaller files help: LAKEHOUSE_TARGET_FILE_SIZE); {rate}"
+            f"wrote {written:,} rows for {result.accepted:,} that changed: small and worn files are written again whole "
+            f"(LAKEHOUSE_DELETION_VECTOR_MIN_ROWS says which are small), and of a history all versions of a changed key; {rate}"
         )
     if transform:
         return f"typing, the transform {transform.rsplit('.', 2)[-2]}, screening and merging, {rate}"

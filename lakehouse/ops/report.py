@@ -75,7 +75,7 @@ EVENTS_SINCE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything. ``point`` is None before the first publish."""
+    """Everything. ``point`` is None before the first publish; ``problems`` are those of gold and of publishing."""
 
     at_utc: datetime
     root: str
@@ -85,6 +85,7 @@ class Overview:
     gold: tuple[GoldState, ...]
     silent: tuple[Silence, ...]
     budget: ErrorBudget
+    problems: tuple[str, ...] = ()
     held: tuple[HeldFile, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -96,10 +97,9 @@ def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) 
     lake.open_ahead(("gold", state.table) for state in seen.tables)
     lake.open_ahead(("quarantine", name) for name in lake.tables("quarantine"))
     held = quarantine.state_counts(lake)
+    failed = failures.open_failures(lake).values()
     problems: dict[str | None, str] = {
-        failure.source: failure.message.splitlines()[0]
-        for failure in failures.open_failures(lake).values()
-        if failure.source
+        failure.source: failure.message.splitlines()[0] for failure in failed if failure.source
     }
     states = tuple(
         _pipeline(lake, pipeline, waiting, seen.at_utc, held, problems) for pipeline in pipelines.values()
@@ -113,6 +113,11 @@ def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) 
         gold=tuple(_gold(lake, state, waiting.point) for state in seen.tables),
         silent=seen.silent,
         budget=watch.error_budget(lake, settings),
+        problems=tuple(
+            f"{failure.stage}: {failure.message.splitlines()[0]}. Next: {failure.next_step}"
+            for failure in failed
+            if not failure.source
+        ),
         held=_held(lake, pipelines),
         events=tuple(recent(lake, since_utc=seen.at_utc - EVENTS_SINCE)),
     )

@@ -129,6 +129,25 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
     return pipelines
 
 
+def load_sound(settings: Settings) -> tuple[dict[str, Pipeline], list[Problem]]:
+    """The pipelines whose declaration, contract and transform can be loaded, and what is wrong with the others: one that
+    somebody is editing must not stop the rest.
+
+    Raises:
+        SettingsError: the folder of the declarations is not there.
+    """
+    pipelines, problems = _read_all(settings)
+    sound = {}
+    for name, pipeline in pipelines.items():
+        try:
+            _ = pipeline.contract, pipeline.transform
+        except DeclarationError as error:
+            problems.append(Problem(pipeline.file, None, error.field or "", error.message))
+            continue
+        sound[name] = pipeline
+    return sound, problems
+
+
 def find_problems(settings: Settings) -> list[Problem]:
     """Everything wrong with every declaration: YAML, fields, names, contracts, transforms, references."""
     pipelines, problems = _read_all(settings)

@@ -11,8 +11,12 @@ import dagster as dg
 import pytest
 
 from lakehouse.defs.compose import JOB, definitions_for
-from lakehouse.pipelines import load_pipelines
+from lakehouse.defs.runtime import KEY, Runtime
+from lakehouse.errors import DeclarationError
+from lakehouse.ops import watch
+from lakehouse.pipelines import load_pipelines, load_sound
 from lakehouse.settings import PROJECT_DIR, Settings
+from lakehouse.storage import Lake
 
 TABLES = ("airlines", "airports", "flights", "planes", "weather")
 
@@ -169,3 +173,34 @@ def test_the_ecosystems_own_tool_reads_the_project(
 
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_one_declaration_or_with_gold_stops_neither_runs_nor_the_watch(
+    first_day: Callable[..., Settings],
+) -> None:
+    settings = first_day(dbt_project=str(PROJECT_DIR / "tests"))  # no dbt project lies there
+    declaration = next(Path(settings.pipelines_dir).rglob("airlines/defs.yaml"))
+    declaration.write_text(declaration.read_text().replace("mode: ", "mood: "))
+    pipelines, problems = load_sound(settings)
+    assert set(pipelines) == {*TABLES} - {"airlines"}
+    found = definitions_for(settings, pipelines, problems=[str(problem) for problem in problems])
+    with dg.DagsterInstance.ephemeral() as instance:
+        resources = {KEY: Runtime(settings, pipelines)}
+        with dg.build_sensor_context(instance=instance, resources=resources) as context:
+            with pytest.raises(DeclarationError, match=r"(?s)airlines/defs.yaml.*mood.*no dbt project at"):
+                found.get_sensor_def("sla_sensor").evaluate_tick(context)
+            assert found.get_sensor_def("arrivals_sensor").evaluate_tick(context) is not None
+    assert watch._journal(Lake.from_settings(settings)).read().rows.height  # the look was made
+
+
+@pytest.mark.slow
+def test_a_contract_that_cannot_be_imported_leaves_out_its_pipeline_alone(
+    first_day: Callable[..., Settings],
+) -> None:
+    settings = first_day()
+    declaration = next(Path(settings.pipelines_dir).rglob("airlines/defs.yaml"))
+    declaration.write_text(declaration.read_text().replace("contracts.airlines.", "contracts.nowhere."))
+    pipelines, problems = load_sound(settings)
+    assert set(pipelines) == {*TABLES} - {"airlines"}
+    assert "cannot import lakehouse.contracts.nowhere" in str(problems[0])

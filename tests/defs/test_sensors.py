@@ -148,6 +148,27 @@ def test_a_run_whose_process_was_killed_does_not_block_the_next(bench: Bench) ->
     assert bench.instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
 
 
+def test_a_clock_that_is_set_makes_no_living_process_a_dead_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_more_flight(bench.settings)
+    run = bench.start_run("main", workers.worker_tag())
+    started = psutil.Process().create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: started + 3_600)
+
+    assert bench.tick().requests == []
+    assert bench.instance.get_run_by_id(run.run_id).status == DagsterRunStatus.STARTED
+
+
+def test_another_process_under_the_same_number_is_not_the_one_that_was_noted(bench: Bench) -> None:
+    one_more_flight(bench.settings)
+    host, pid, _ = workers.worker_tag()[workers.TAG].rsplit(" ", 2)
+    run = bench.start_run("main", {workers.TAG: f"{host} {pid} another-boot:1"})
+
+    assert len(bench.tick().requests) == 1
+    assert bench.instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
+
+
 def test_a_run_of_another_machine_is_not_judged(bench: Bench) -> None:
     one_more_flight(bench.settings)
     run = bench.start_run("main", {workers.TAG: "elsewhere 4 1.00"})

@@ -303,3 +303,24 @@ def test_the_history_of_an_incident_can_be_read_from_the_table(lake: Lake) -> No
     alerts.journal(lake).append_always(rows.head(1).to_dicts())
     with pytest.raises(CommitConflict):
         alerts.journal(lake).append(rows.head(1).to_dicts(), after=stale)
+
+
+def test_deliveries_that_take_long_end_before_others_take_them_for_lost(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    class Slow(RecordingChannel):
+        def send(self, message: Any) -> None:
+            clock[0] += 20.0
+            super().send(message)
+
+    monkeypatch.setattr(alerts.time, "monotonic", lambda: clock[0])
+    channels = [Slow(f"slow {number}") for number in range(5)]
+    states, now = late(50)
+    assert len(alerts.tick(lake, settings_of(lake), states, now, to=channels)) == 2
+    # The others are sent when their attempts count as lost, and none twice.
+    for minutes in (52, 54, 56):
+        states, now = late(minutes)
+        alerts.tick(lake, settings_of(lake), states, now, to=channels)
+    assert [len(channel.messages) for channel in channels] == [1] * 5

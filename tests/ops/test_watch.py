@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from lakehouse.errors import GoldBuildError
-from lakehouse.gold.restore_points import RestorePoint, save
+from lakehouse.gold import catalog
+from lakehouse.gold.restore_points import RestorePoint, current_point, list_ids, load, save
 from lakehouse.ops import alerts, watch
 from lakehouse.pipelines import Pipeline, PipelineSpec
 from tests.ops.test_alerts import RecordingChannel
@@ -350,3 +351,22 @@ def test_a_file_from_the_future_is_late_an_hour_after_it_was_planned(lake: Watch
     assert seen.tables[0].status == "breach"
     assert seen.tables[0].lag_s == pytest.approx(61 * 60, abs=60)
     assert seen.backlog.last_arrivals["orders"] == seen.at_utc
+
+
+def test_what_is_published_and_not_shown_has_reached_nobody(lake: Watched) -> None:
+    """The catalog could not be made again: its disk is full, say."""
+    lake.land("1.csv", 0)
+    lake.bench.take()
+    settings = lake.bench.settings
+    (shown,) = list_ids(lake.bench.lake)
+    point = load(lake.bench.lake, shown).model_copy(update={"tables": {}})
+    catalog.regenerate(lake.bench.lake, settings, point)
+    os.utime(settings.catalog_path, (at(-1000).timestamp(),) * 2)
+    lake.publish(5)
+    (table,) = lake.look(50).tables
+    assert (table.status, table.hop) == ("warn", "gold")
+    point = current_point(lake.bench.lake)
+    assert point is not None
+    catalog.regenerate(lake.bench.lake, settings, point.model_copy(update={"tables": {}}))
+    (table,) = lake.look(51).tables
+    assert table.status == "fresh"
