@@ -6,7 +6,8 @@
 The old lake has 10,000 ticks behind it (2,000 with --quick): 470,000 files in the ledger, 3.5 million outcomes of checks and 200,000
 changes of freshness, written into the same tables in the same form; its data is the same. Measured in a process of its own each, one
 after the other: *status*, as the command computes it; *look*, the sensor's second look; *judge*, the outcomes that publishing
-asks for; *plan*, with a new file for every pipeline.
+asks for; *plan*, with a new file for every pipeline; *known*, what a look at sources that keep their files asks the ledger: which of
+all the files that were ever sent are known.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from lakehouse.settings import Settings, load_settings
 from lakehouse.storage import Lake
 
 _PACKAGES = ["polars", "deltalake", "dagster"]
-_STEPS = ("status", "look", "judge", "plan")
+_STEPS = ("status", "look", "judge", "plan", "known")
 _TICK_BYTES = 2e6
 
 
@@ -79,6 +80,15 @@ def looks(case: Mapping[str, Any]) -> Steps:
     sources.make(folder / "passed over", _TICK_BYTES)  # its content has landed
     sources.make(Path(settings.landing), _TICK_BYTES)
     yield "plan", lambda: plan(lake, settings, pipelines.values())
+    sent = _rows(lake, "batches").filter(pl.col("stage") == "planned").select("source", pl.col("files").list.eval(pl.element().struct.field("path"))).explode("files")  # fmt: skip
+    kept = {name: set(paths["files"]) for (name,), paths in sent.partition_by("source", as_dict=True).items()}
+
+    def known() -> None:
+        ledger = Ledger(lake)
+        for name, paths in kept.items():
+            assert len(ledger.known_fingerprints(str(name), paths)) == len(paths)
+
+    yield "known", known
     return {"rows": sum(len(Ledger(lake).batches(name, above=1)) for name in pipelines)}
 
 

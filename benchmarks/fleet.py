@@ -1,12 +1,12 @@
 """47 pipelines, everything on: how much input the whole lakehouse takes, whether it stays so, and how late gold is.
 
-    python benchmarks/fleet.py --docs docs/performance.md         # 100 ticks, then five minutes at the mission's rate
+    python benchmarks/fleet.py --docs docs/performance.md         # 100 ticks, then twice five minutes at the mission's rate
     python benchmarks/fleet.py --quick                            # 4 small ticks and 8 seconds, under a minute
 
-Two phases on one lake. *Saturated*: every tick lands a file for each pipeline (upserts of recent and of any keys,
+Three phases on one lake. *Saturated*: every tick lands a file for each pipeline (upserts of recent and of any keys,
 histories, keyed and keyless appends; CSV, gzip, JSON lines, Parquet) and runs what is due; landing is not measured.
 *Paced*: files arrive one by one at the mission's rate, whatever the lake does, and a run starts when the one before it
-has ended. Everything is on: Dagster run, ledger, contracts, quarantine, checks, gold, publishing; maintenance works
+has ended. *Shipped* (not with --quick): the same, and `lakehouse up` takes them, by its sensors and a process per run. Everything is on: Dagster run, ledger, contracts, quarantine, checks, gold, publishing; maintenance works
 beside the runs in a process of its own, and removes what was taken out more than four minutes ago. The second and the last tick's
 files also go through bare Polars (text into Delta, types into Delta), in a process beside it that gets its time before the tick:
 what it takes is the limit of this machine in this hour. Sizes are those of the files as they arrive. What is published is
@@ -15,11 +15,17 @@ deleted from the landing folder, as sources do.
 
 from __future__ import annotations
 
+import json
+import os
+import resource
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,14 +34,18 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import fleet_figures, fleet_lake, harness  # noqa: E402
 from benchmarks.fleet_arrivals import Arrivals  # noqa: E402
-from benchmarks.fleet_figures import Paced, Tick  # noqa: E402
+from benchmarks.fleet_daemon import shipped  # noqa: E402
+from benchmarks.fleet_figures import Paced, Start, Tick  # noqa: E402
 from benchmarks.fleet_pace import Feed  # noqa: E402
-from benchmarks.fleet_worker import Done, Worker  # noqa: E402
+from benchmarks.fleet_worker import Done, Worker, settings_of  # noqa: E402
 
 #: Ticks from one maintenance to the next, and seconds in the paced phase.
 _MAINTAIN_EVERY = 10
 _MAINTAIN_EVERY_S = 60.0
+_MEMORY_EVERY_S = 0.2
 _PACKAGES = ("dagster", "polars", "deltalake", "duckdb", "dbt-duckdb")
+#: Bytes of disk that a lake needs for a byte of input, and ticks of input that lie beside it.
+_STORED, _BESIDE = 0.6, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,36 +64,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tick_bytes = 1e6 * (chosen.tick_mb or (60 if chosen.quick else 1600))
     paced_s = chosen.paced_seconds if chosen.paced_seconds is not None else (8.0 if chosen.quick else 300.0)
     with tempfile.TemporaryDirectory(prefix="fleet-", dir=chosen.folder) as name:
-        fleet = _Fleet(Path(name))
-        ticks = fleet.saturate(count, tick_bytes)
-        # Twice: maintenance has just written to every table, and the first has to read that.
-        empty = (fleet.tick(), fleet.tick())
-        paced = fleet.pace(paced_s) if paced_s else None
-        fleet.close()
-        stored = fleet.stored_bytes()
-    landed = sum(tick.landed_bytes for tick in ticks) + (paced.landed_bytes if paced else 0)
-    figures = fleet_figures.figures(ticks, paced, empty, fleet.maintained, fleet.bare, stored / landed)
+        _refuse_small_disk(Path(name), (_STORED * count + _BESIDE) * tick_bytes)
+        with _Fleet(Path(name), chosen.json) as fleet:
+            ticks = fleet.saturate(count, tick_bytes)
+            # Twice: maintenance has just written to every table, and the first has to read that.
+            empty = (fleet.tick(), fleet.tick())
+            stored_per_byte = fleet.stored_bytes() / sum(tick.landed_bytes for tick in ticks)
+            start = fleet.start()
+            paced = fleet.pace(paced_s) if paced_s else None
+        by_daemon = shipped(Path(name), fleet.sources, paced_s) if paced_s and not chosen.quick else None
+    phases = (paced, by_daemon)
+    figures = fleet_figures.figures(
+        ticks, *phases, empty, start, fleet.maintained, fleet.bare, stored_per_byte
+    )
+    figures["peak_rss_together_gib"] = round(fleet.together.peak_bytes / 2**30, 2)
     harness.finish(
-        "fleet", chosen, fleet_figures.table(figures, ticks, paced), {}, _PACKAGES, started,
-        figures=figures, ticks=[asdict(tick) for tick in ticks], paced=asdict(paced) if paced else None,
+        "fleet", chosen, fleet_figures.table(figures, ticks, *phases), {}, _PACKAGES, started,
+        targets=fleet_figures.targets(figures), figures=figures, ticks=[asdict(tick) for tick in ticks],
+        paced=asdict(paced) if paced else None, shipped=asdict(by_daemon) if by_daemon else None,
         maintenance=[asdict(done) for done in fleet.maintained],
         bare={number: asdict(done) for number, done in fleet.bare.items()},
     )  # fmt: skip
     return 0
 
 
-class _Fleet:
-    """The lake, its two processes, and its sources."""
+def _refuse_small_disk(folder: Path, needed_bytes: float) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise SystemExit(
+            f"{folder} has {free / 1e9:.0f} GB free, and this needs about {needed_bytes / 1e9:.0f}: fewer --ticks, "
+            "smaller ones (--tick-mb), or another --folder"
+        )
 
-    def __init__(self, folder: Path) -> None:
+
+class _Together(threading.Thread):
+    """The most memory that some processes held at one moment."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        super().__init__(name="memory", daemon=True)
+        self._files = [Path(f"/proc/{pid}/statm") for pid in pids]
+        self.peak_bytes = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        page = resource.getpagesize()
+        while not self._ended.wait(_MEMORY_EVERY_S):
+            with suppress(OSError):
+                now = sum(int(file.read_text().split()[1]) * page for file in self._files)
+                self.peak_bytes = max(self.peak_bytes, now)
+
+    def end(self) -> None:
+        self._ended.set()
+
+
+class _Fleet:
+    """The lake, its processes, and its sources. Ticks are written to ``notes`` as they come: a long run may be cut off."""
+
+    def __init__(self, folder: Path, notes: Path | None) -> None:
         fleet_lake.declare(folder)
-        self.folder, self.landing = folder, folder / "lake" / "landing"
+        self.folder, self.landing, self._notes = folder, folder / "lake" / "landing", notes
         self.sources = Arrivals()
         self.maintained: list[Done] = []
         self._runs, self._maintainer = Worker("runs", folder), Worker("maintenance", folder)
         self._bare = Worker("bare", folder)
         self.bare: dict[int, Done] = {}
         self._maintaining = False
+        self.together = _Together([self._runs.pid, self._maintainer.pid])
+        self.together.start()
+
+    def __enter__(self) -> _Fleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.together.end()
+        for worker in (self._runs, self._maintainer, self._bare):
+            worker.close()
 
     def saturate(self, count: int, tick_bytes: float) -> list[Tick]:
         ticks = []
@@ -107,7 +162,22 @@ class _Fleet:
             tick = Tick(number, landed, time.perf_counter() - began, is_due, done)
             ticks.append(tick)
             _say(tick)
+            if self._notes is not None:
+                self._notes.write_text(json.dumps({"ticks": [asdict(one) for one in ticks]}))
         return ticks
+
+    def start(self) -> Start:
+        """A process that finds nothing new: what the daemon pays for every run before it begins."""
+        settings = settings_of(self.folder)
+        environment = {
+            **os.environ, "PYTHONPATH": str(ROOT), "LAKEHOUSE_ROOT": settings.root,
+            "LAKEHOUSE_PIPELINES_DIR": settings.pipelines_dir, "LAKEHOUSE_DBT_PROJECT": settings.dbt_project,
+        }  # fmt: skip
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        command = [sys.executable, "-m", "lakehouse.cli", "run"]
+        subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        return Start(wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
     def tick(self) -> Done:
         """What is due, in one run. What it published goes from the landing folder."""
@@ -142,13 +212,9 @@ class _Fleet:
         self._maintained()
         return Paced(feed.landed_bytes, wall_s, feed.late_s, done)
 
-    def close(self) -> None:
-        for worker in (self._runs, self._maintainer, self._bare):
-            worker.close()
-
     def stored_bytes(self) -> int:
-        shutil.rmtree(self.landing)
-        return harness.folder_bytes(self.folder / "lake")
+        """The lake with all that lies in it, but for what the landing folder has."""
+        return harness.folder_bytes(self.folder / "lake") - harness.folder_bytes(self.landing)
 
     def _maintain(self) -> None:
         self._maintainer.start()

@@ -2,7 +2,7 @@
 does the least that could be called bronze and silver.
 
 Each is started once, takes a line (JSON) per order and answers with one. In production the daemon starts a process per
-run; what that start costs is measured apart (``start_cpu_s``).
+run: `fleet_daemon` measures that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,24 +28,24 @@ sys.path.insert(0, str(ROOT))
 
 from lakehouse.settings import load_settings  # noqa: E402
 
-load_settings().keep_freed_memory()  # as the command does, before anything imports Polars
+load_settings().tune_process()  # as the command does, before anything imports Polars
 from benchmarks import harness  # noqa: E402
 
 
 @dataclass(frozen=True)
 class Done:
     """What one order took. ``busy`` has seconds per stage, added up over threads; ``published`` the files that analysts
-    see since, ``ended_at`` the time of day of that."""
+    see since, ``ended_at`` the time of day of that; ``rows`` are those of all silver tables then."""
 
     wall_s: float
     cpu_s: float
     ended_at: float
     peak_rss_bytes: int
     written_bytes: int
-    start_cpu_s: float
     nothing_new: bool = False
     busy: dict[str, float] = field(default_factory=dict)
     published: list[str] = field(default_factory=list)
+    rows: int = 0
 
 
 class Worker:
@@ -58,6 +59,10 @@ class Worker:
             [sys.executable, __file__, what, str(folder)],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def start(self) -> None:
         assert self._process.stdin
@@ -81,21 +86,20 @@ class Worker:
             self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
+        """End it, and whatever it is doing."""
+        self._process.kill()
         self._process.wait(60)
 
 
 def main(what: str, folder: Path) -> None:
     serve = {"runs": _runs, "maintenance": _maintenance, "bare": _bare}[what](folder)
-    start_cpu_s = time.process_time()
     for _ in sys.stdin:
         written, cpu, wall = harness.written_bytes(), time.process_time(), time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr):
             tell = serve()
         ended_at, wall, cpu = time.time(), time.perf_counter() - wall, time.process_time() - cpu
         written = harness.written_bytes() - written
-        done = Done(wall, cpu, ended_at, harness.peak_rss(), written, start_cpu_s, **tell())
+        done = Done(wall, cpu, ended_at, harness.peak_rss(), written, **tell())
         print(json.dumps(asdict(done)), flush=True)
 
 
@@ -110,7 +114,7 @@ def _runs(folder: Path) -> _Serve:
     from lakehouse.defs.execute import run_pipelines
     from lakehouse.storage import Lake
 
-    settings = _settings(folder)
+    settings = settings_of(folder)
     lake = Lake.from_settings(settings)
     seen: dict[str, int] = {}
 
@@ -122,16 +126,17 @@ def _runs(folder: Path) -> _Serve:
 
         def tell() -> dict[str, Any]:
             steps = {step.name: step.seconds for step in outcome.steps if "/" not in step.name}
-            published = [] if outcome.nothing_new else _published(lake, seen)
+            fresh = [] if outcome.nothing_new else published(lake, seen)
             busy = {**_stage_seconds(lake, outcome.run_ids), **steps}
-            return {"nothing_new": outcome.nothing_new, "busy": busy, "published": published}
+            rows = sum(lake.table("silver", name).snapshot().num_rows() for name in lake.tables("silver"))
+            return {"nothing_new": outcome.nothing_new, "busy": busy, "published": fresh, "rows": rows}
 
         return tell
 
     return serve
 
 
-def _published(lake: Any, seen: dict[str, int]) -> list[str]:
+def published(lake: Any, seen: dict[str, int]) -> list[str]:
     """Paths of the files whose batches analysts see now and did not see the last time."""
     from lakehouse.gold.restore_points import current_point
     from lakehouse.ledger import Ledger
@@ -164,7 +169,7 @@ def _maintenance(folder: Path) -> _Serve:
     from lakehouse.pipelines import load_pipelines
     from lakehouse.storage import Lake
 
-    settings = _settings(folder)
+    settings = settings_of(folder)
     lake, pipelines = Lake.from_settings(settings), load_pipelines(settings)
 
     def serve() -> Callable[[], dict[str, Any]]:
@@ -180,7 +185,7 @@ def _maintenance(folder: Path) -> _Serve:
 def _bare(folder: Path) -> _Serve:
     """The limit: what lies in the landing folders as text into Delta, and from there in the contract's types into Delta again.
 
-    With Polars alone, table after table: no row is looked at, none is looked up, and nothing else is done.
+    With Polars alone, a table in each of two threads: no row is looked at, none is looked up, and nothing else is done.
     """
     import deltalake
     import polars as pl
@@ -188,7 +193,7 @@ def _bare(folder: Path) -> _Serve:
     from benchmarks import fleet_lake, ingest
     from lakehouse.pipelines import load_pipelines
 
-    settings = _settings(folder)
+    settings = settings_of(folder)
     schemas = {name: found.contract.schema for name, found in load_pipelines(settings).items()}
     properties = deltalake.WriterProperties(compression="ZSTD", compression_level=1)
 
@@ -197,16 +202,24 @@ def _bare(folder: Path) -> _Serve:
             return pl.col(column).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
         return pl.col(column).cast(wanted, strict=False)
 
+    def copy(name: str, form: str, target: Path) -> None:
+        landed = str(Path(settings.landing, name))
+        ingest.bare_polars({"input": landed, "format": form, "folder": str(target)})()
+        bronze = pl.scan_delta(target / "table")
+        found = bronze.collect_schema()
+        columns = [typed(column, found[column], dtype) for column, dtype in schemas[name].items()]
+        silver = bronze.select(*columns, "_batch_id", "_source_file", "_source_row")
+        silver.sink_delta(target / "silver", delta_write_options={"writer_properties": properties})
+
     def serve() -> Callable[[], dict[str, Any]]:
         target = Path(tempfile.mkdtemp(dir=folder))
-        for name, kind, _ in fleet_lake.pipelines():
-            landed = str(Path(settings.landing, name))
-            ingest.bare_polars({"input": landed, "format": kind.format, "folder": str(target / name)})()
-            bronze = pl.scan_delta(target / name / "table")
-            found = bronze.collect_schema()
-            columns = [typed(column, found[column], dtype) for column, dtype in schemas[name].items()]
-            silver = bronze.select(*columns, "_batch_id", "_source_file", "_source_row")
-            silver.sink_delta(target / name / "silver", delta_write_options={"writer_properties": properties})
+        with ThreadPoolExecutor(2) as pool:
+            work = [
+                pool.submit(copy, name, kind.format, target / name)
+                for name, kind, _ in fleet_lake.pipelines()
+            ]
+            for one in work:
+                one.result()
 
         def tell() -> dict[str, Any]:
             shutil.rmtree(target)
@@ -217,7 +230,7 @@ def _bare(folder: Path) -> _Serve:
     return serve
 
 
-def _settings(folder: Path) -> Any:
+def settings_of(folder: Path) -> Any:
     return load_settings(
         root=str(folder / "lake"), pipelines_dir=str(folder / "pipelines"), dbt_project=str(folder / "dbt"),
         restore_points_days=_KEPT / timedelta(days=1),

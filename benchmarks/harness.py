@@ -19,6 +19,8 @@ import json
 import os
 import platform
 import re
+import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -171,17 +173,26 @@ def _measured(name: str, work: Callable[[], Any]) -> tuple[Step, Any]:
     return Step(name, wall, cpu, peak_rss(), written_bytes() - written), found
 
 
+def _children() -> list[Any]:
+    import psutil
+
+    return psutil.Process().children(recursive=True)
+
+
 def _family() -> list[Any]:
     import psutil
 
-    me = psutil.Process()
-    return [me, *me.children(recursive=True)]
+    return [psutil.Process(), *_children()]
 
 
 def _cpu_seconds() -> float:
-    """User and system time of this process, of its living descendants, and of those that have ended."""
-    total = 0.0
-    for process in _family():
+    """User and system time of this process, of its living descendants, and of those that have ended.
+
+    The kernel tells other processes' time in hundredths of a second, and one's own to the nanosecond.
+    """
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = time.process_time() + ended.ru_utime + ended.ru_stime
+    for process in _children():
         times = process.cpu_times()
         total += times.user + times.system
         total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
@@ -285,28 +296,68 @@ def table(
     return "\n".join(lines + ([""] if absent else []) + absent)
 
 
+@dataclass(frozen=True)
+class Target:
+    """What was asked of a figure, what was found, and whether that is enough."""
+
+    asked: str
+    found: str
+    is_met: bool
+
+
+def verdicts(targets: Sequence[Target]) -> str:
+    """Markdown: every target, and whether it is met. Nothing is rounded in favour of anybody."""
+    lines = ["| asked | found | |", "|---|--:|---|"]
+    lines += [f"| {one.asked} | {one.found} | {'met' if one.is_met else '**missed**'} |" for one in targets]
+    return "\n".join(lines)
+
+
 # -- the machine, the options, the page ------------------------------------------------------------
 
 
-def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """Cores that may be used, memory, processor, versions: what a number means nothing without."""
+def machine(packages: Sequence[str], others: Mapping[str, str]) -> dict[str, Any]:
+    """Cores and memory that may be used, processor, versions, the code: what a number means nothing without.
+
+    Args:
+        others: package → interpreter of the environment that has it, for packages that this one has not.
+    """
     from importlib import metadata
 
-    import psutil
+    from lakehouse.machine import cores, memory_bytes
 
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
     )
     return {
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "cores": cores(),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
         "processor": model,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
+        "packages": {name: metadata.version(name) for name in packages}
+        | {name: _version_in(python, name) for name, python in others.items()},
+        "code": _code(),
         "load_before": list(os.getloadavg()),
     }
+
+
+def _version_in(python: str, package: str) -> str:
+    ask = f"from importlib import metadata; print(metadata.version({package!r}))"
+    return _answer(python, "-c", ask) or "unknown"
+
+
+def _code() -> str:
+    """The commit that was measured; ``-dirty`` where files differ from it."""
+    return _answer("git", "describe", "--always", "--dirty", "--abbrev=10") or "unknown"
+
+
+def _answer(*command: str) -> str:
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _lines(path: str) -> Iterator[str]:
@@ -316,8 +367,16 @@ def _lines(path: str) -> Iterator[str]:
         return
 
 
+def _end(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)
+
+
 def options(description: str | None) -> argparse.ArgumentParser:
-    """``--quick --json --docs --rounds``: the same for every benchmark."""
+    """``--quick --json --docs --rounds``: the same for every benchmark.
+
+    From here on a benchmark that is told to end (SIGTERM) ends as if by Ctrl-C: its contestant is killed, its folders go.
+    """
+    signal.signal(signal.SIGTERM, _end)
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument(
         "--quick", action="store_true", help="small data, under a minute; ratios stay telling"
@@ -335,16 +394,19 @@ def finish(
     sections: Mapping[str, Sequence[Result]],
     packages: Sequence[str],
     started: float,
+    *,
+    targets: Sequence[Target] = (),
+    others: Mapping[str, str] | None = None,
     **more: Any,
 ) -> None:
-    """Print the tables, and write them where the options say."""
-    here = machine(packages)
+    """Print the tables and what they say of the targets, and write them where the options say."""
+    here = machine(packages, others or {})
     versions = ", ".join(f"{package} {version}" for package, version in here["packages"].items())
     caption = (
         f"{datetime.now(UTC):%Y-%m-%d}, {'quick, ' if chosen.quick else ''}{here['cores']} cores ({here['processor']}), "
-        f"{here['memory_gib']:.0f} GiB; Python {here['python']}, {versions}; {time.monotonic() - started:.0f} s."
+        f"{here['memory_gib']:.0f} GiB; Python {here['python']}, {versions}; code {here['code']}; {time.monotonic() - started:.0f} s."
     )
-    text = f"{text}\n\n{caption}"
+    text = "\n\n".join([text, *([verdicts(targets)] if targets else []), caption])
     print(text)
     document = {
         "benchmark": name,
@@ -352,6 +414,7 @@ def finish(
         "at_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": here,
         "sections": {title: [asdict(result) for result in results] for title, results in sections.items()},
+        "targets": [asdict(target) for target in targets],
         **more,
     }
     if chosen.json:

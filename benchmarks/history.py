@@ -40,12 +40,28 @@ def _contestants(case: Case) -> list[Contestant]:
         case.contestant("ours", "benchmarks.change_lakes:ours"),
         case.contestant("merge, tuned", "benchmarks.history:merge"),
     ]
+    if case.where == "uniform":
+        found.append(case.contestant("every column decoded, nothing else", "benchmarks.history:decode"))
     # With --quick once a size: most of a small snapshot is dbt's start.
     if case.where != "hot" or case.changes >= 100_000:
         too_large = f"only up to {_DBT_ROWS:,} rows" if case.rows > _DBT_ROWS else None
         name = "dbt snapshot on DuckDB"
         found.append(case.contestant(name, "benchmarks.history:dbt_snapshot", absent=too_large))
     return found
+
+
+def decode(raw: Mapping[str, Any]) -> Steps:
+    """The bound of a uniform batch: one row of every page is changed, so every page has to be decoded. Nothing is done with it."""
+    import polars as pl
+
+    files = sorted(Path(case_of(raw).state, "plain").glob("*.parquet"))
+
+    def read_all() -> None:
+        for file in files:
+            pl.read_parquet(file)
+
+    yield step_name(0), read_all
+    yield step_name(1), read_all
 
 
 def merge(raw: Mapping[str, Any]) -> Steps:
