@@ -95,6 +95,8 @@ def figures(
         "maintenance_cpu_s_per_gb": round(sum(done.cpu_s for done in beside) / (landed / 1e9), 2),
         "empty_tick_after_maintenance_cpu_s": round(empty[0].cpu_s, 2),
         "empty_tick_cpu_s": round(empty[1].cpu_s, 2),
+        "empty_tick_kernel_s": round(empty[1].kernel_s, 2),
+        "empty_tick_after_maintenance_kernel_s": round(empty[0].kernel_s, 2),
 "start_s": round(start.wall_s, 1),
         "start_cpu_s": round(start.cpu_s, 1),
     }  # fmt: skip
@@ -135,12 +137,15 @@ def targets(found: Mapping[str, Any]) -> list[Target]:
             asked.append(
                 Target(f"p99 arrival → published under 60 s at 26.6 MB/s, {name}", f"{p99} s", p99 < 60)
             )
-    peak, empty = found["peak_rss_together_gib"], found["empty_tick_after_maintenance_cpu_s"]
+    peak = found["peak_rss_together_gib"]
+    empty = max(found["empty_tick_after_maintenance_cpu_s"], found["empty_tick_cpu_s"])
     return [
         *asked,
         Target("peak memory under 4 GiB, runs and maintenance together", f"{peak} GiB", peak < 4),
         Target(
-            "an empty tick under one second of CPU, the one just after maintenance", f"{empty} s", empty < 1
+            "an empty tick under one second of CPU, the one just after maintenance, too",
+            f"{empty} s",
+            empty < 1,
         ),
     ]
 
@@ -188,8 +193,8 @@ def table(found: dict[str, Any], ticks: Sequence[Tick], paced: Paced | None, shi
         ("written per byte of input", f"{found['written_per_byte']}"),
         ("stored per byte of input, versions of the last four minutes with it", f"{found['stored_per_byte']}"),
         ("peak memory", f"{found['peak_rss_gib']} GiB; maintenance beside it {found['maintenance_peak_rss_gib']} GiB; both at one moment {found['peak_rss_together_gib']} GiB"),
-        ("a tick without arrivals", f"{found['empty_tick_cpu_s']} CPU-s"),
-        ("the same just after maintenance", f"{found['empty_tick_after_maintenance_cpu_s']} CPU-s"),
+        ("a tick without arrivals", f"{found['empty_tick_cpu_s']} CPU-s, of it {found['empty_tick_kernel_s']} in the kernel"),
+        ("the same just after maintenance", f"{found['empty_tick_after_maintenance_cpu_s']} CPU-s, of it {found['empty_tick_after_maintenance_kernel_s']} in the kernel"),
         ("`lakehouse run` with nothing new: a process, started and ended", f"{found['start_s']} s, {found['start_cpu_s']} CPU-s"),
     ]  # fmt: skip
     lines = ["**Saturated: a tick after the other**", "", *_markdown(rows)]

@@ -31,10 +31,13 @@ from lakehouse.settings import load_settings  # noqa: E402
 load_settings().tune_process()  # as the command does, before anything imports Polars
 from benchmarks import harness  # noqa: E402
 
+#: A worker without an order ends at once; one in the middle of one is ended.
+_CLOSE_S = 5.0
+
 
 @dataclass(frozen=True)
 class Done:
-    """What one order took. ``busy`` has seconds per stage, added up over threads; ``published`` the files that analysts
+    """What one order took. ``kernel_s`` is the kernel's part of the CPU seconds. ``busy`` has seconds per stage, added up over threads; ``published`` the files that analysts
     see since, ``ended_at`` the time of day of that; ``rows`` are those of all silver tables then."""
 
     wall_s: float
@@ -46,6 +49,7 @@ class Done:
     busy: dict[str, float] = field(default_factory=dict)
     published: list[str] = field(default_factory=list)
     rows: int = 0
+    kernel_s: float = 0.0
 
 
 class Worker:
@@ -87,19 +91,27 @@ class Worker:
 
     def close(self) -> None:
         """End it, and whatever it is doing."""
-        self._process.kill()
-        self._process.wait(60)
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            self._process.wait(_CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(60)
 
 
 def main(what: str, folder: Path) -> None:
     serve = {"runs": _runs, "maintenance": _maintenance, "bare": _bare}[what](folder)
     for _ in sys.stdin:
         written, cpu, wall = harness.written_bytes(), time.process_time(), time.perf_counter()
+        kernel_s = os.times().system
         with contextlib.redirect_stdout(sys.stderr):
             tell = serve()
         ended_at, wall, cpu = time.time(), time.perf_counter() - wall, time.process_time() - cpu
         written = harness.written_bytes() - written
-        done = Done(wall, cpu, ended_at, harness.peak_rss(), written, **tell())
+        done = Done(
+            wall, cpu, ended_at, harness.peak_rss(), written, kernel_s=os.times().system - kernel_s, **tell()
+        )
         print(json.dumps(asdict(done)), flush=True)
 
 

@@ -406,7 +406,10 @@ def finish(
         f"{datetime.now(UTC):%Y-%m-%d}, {'quick, ' if chosen.quick else ''}{here['cores']} cores ({here['processor']}), "
         f"{here['memory_gib']:.0f} GiB; Python {here['python']}, {versions}; code {here['code']}; {time.monotonic() - started:.0f} s."
     )
-    text = "\n\n".join([text, *([verdicts(targets)] if targets else []), caption])
+    judged = [verdicts(targets)] if targets and not chosen.quick else []
+    if targets and chosen.quick:
+        judged = ["What is asked is asked of the full size: run it without --quick."]
+    text = "\n\n".join([text, *judged, caption])
     print(text)
     document = {
         "benchmark": name,
