@@ -230,7 +230,7 @@ def ours(case: Mapping[str, Any]) -> Work:
             ingest(lake, settings, pipeline)
             refine(lake, settings, pipeline)
             ledger.sync(lake, [pipeline])
-            table_checks.carry_out(lake, settings, pipeline)
+            table_checks.carry_out(lake, pipeline)
             result = build(lake, settings, project_dir=project)
             result.raise_for_failures()
             publish(lake, settings, gold=result)

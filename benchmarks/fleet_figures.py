@@ -72,6 +72,7 @@ def figures(
         "landed_gb": round(sum(tick.landed_bytes for tick in ticks) / 1e9, 2),
         "sustained_mb_s": round(rate / 1e6, 1),
         "times_mission": round(rate / MISSION_BYTES_S, 2),
+        "exact": {"times_mission": rate / MISSION_BYTES_S, "last_to_first": _last_to_first(walls)},
         "published_after_s": _percentiles(walls),
         "cpu_s_per_gb": round(cpu_s / (landed / 1e9), 1),
         "cores_busy": round(cpu_s / seconds, 2),
@@ -83,8 +84,8 @@ def figures(
         "time_to_bare": round(sum(tick.done.wall_s for tick in beside_bare) / bare_s, 2),
         "written_per_byte": round(written / landed, 2),
         "stored_per_byte": round(stored_per_byte, 3),
-        "last_to_first": _last_to_first(walls),
-        "last_to_first_cpu": _last_to_first([tick.done.cpu_s for tick in steady]),
+        "last_to_first": round(_last_to_first(walls), 3),
+        "last_to_first_cpu": round(_last_to_first([tick.done.cpu_s for tick in steady]), 3),
         "compared_ticks": _part(len(steady)),
         "silver_rows_million": [round(tick.done.rows / 1e6, 1) for tick in (steady[0], steady[-1])],
         "slope_s_per_10m_rows": _slope([tick.done.rows / 1e7 for tick in steady], walls),
@@ -124,11 +125,13 @@ def figures(
 def targets(found: Mapping[str, Any]) -> list[Target]:
     """What the mission asks of the fleet."""
     asked = [
-        Target("2 × 26.6 MB/s sustained", f"{found['times_mission']} ×", found["times_mission"] >= 2),
+        Target(
+            "2 × 26.6 MB/s sustained", f"{found['times_mission']} ×", found["exact"]["times_mission"] >= 2
+        ),
         Target(
             f"the last {found['compared_ticks']} ticks within 10 % of the first {found['compared_ticks']}",
             f"{found['last_to_first']}",
-            found["last_to_first"] <= 1.1,
+            found["exact"]["last_to_first"] <= 1.1,
         ),
     ]
     for phase, name in (("paced", "runs back to back"), ("shipped", "by the daemon")):
@@ -174,7 +177,7 @@ def _slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 def _last_to_first(values: Sequence[float]) -> float:
     part = _part(len(values))
-    return round(statistics.mean(values[-part:]) / statistics.mean(values[:part]), 3)
+    return statistics.mean(values[-part:]) / statistics.mean(values[:part])
 
 
 def table(found: dict[str, Any], ticks: Sequence[Tick], paced: Paced | None, shipped: Shipped | None) -> str:

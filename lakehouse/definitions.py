@@ -14,8 +14,9 @@ def defs() -> dg.Definitions:
     """Read settings, declarations and the dbt project, and wire together what can be loaded of them.
 
     A declaration that is wrong, or a dbt project that does not parse, leaves itself out and nothing else: arrivals are taken
-    and the SLA is watched all the same, and each look at the SLA fails with what is wrong.
+    and the SLA is watched all the same; what comes for a pipeline that is left out counts as waiting, and each look at the SLA fails
+    with what is wrong.
     """
     settings = load_settings()
-    pipelines, problems = load_sound(settings)
-    return definitions_for(settings, pipelines, problems=[str(problem) for problem in problems])
+    pipelines, left_out = load_sound(settings)
+    return definitions_for(settings, pipelines, left_out=left_out)

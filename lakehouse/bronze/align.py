@@ -71,12 +71,18 @@ def align(
     for name in retyped:
         fitting, fits = _fitted(pl.col(name), incoming[name], table[name])
         fitted.append(fitting.alias(name))
-        rescued[name] = pl.when(~fits).then(as_text(name, incoming[name]))
+        rescued[name] = pl.when(~fits).then(_printed(name, incoming[name]))
     frame = frame.with_columns(_rescued(rescued), *fitted)
     if new_columns == "rescue":
         frame, new = frame.drop(list(new)), {}
     absent = [pl.lit(None, table[name]).alias(name) for name in missing]
     return Aligned(frame.with_columns(absent), new, tuple(changes))
+
+
+def _printed(name: str, dtype: pl.DataType) -> pl.Expr:
+    """As ``as_text``, but digits of bytes say so: beside numbers they would be taken for one."""
+    text = as_text(name, dtype)
+    return pl.concat_str(pl.lit("\\x"), text) if dtype == pl.Binary else text
 
 
 def _fitted(column: pl.Expr, source: pl.DataType, target: pl.DataType) -> tuple[pl.Expr, pl.Expr]:

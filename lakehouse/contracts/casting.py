@@ -208,8 +208,10 @@ def _exact_decimal(target: pl.Decimal) -> Attempt:
         value = text.cast(target, strict=False)
         exact = value.cast(wide) == text.cast(wide, strict=False)
         if is_widest:
-            fraction = text.str.extract(r"^[^.eE]*\.([0-9]*?)0*$", 1).str.len_bytes().fill_null(0)
-            exact = exact & (fraction <= target.scale) & ~text.str.contains("[eE]")
+            digits = text.str.extract(r"^[^.eE]*\.([0-9]*?)0*(?:[eE].*)?$", 1).str.len_bytes().fill_null(0)
+            power = text.str.extract(r"[eE]\+?(-?[0-9]+)$", 1).cast(pl.Int64, strict=False).fill_null(0)
+            is_zero = text.str.contains(r"^[+-]?[0.]*(?:[eE].*)?$")
+            exact = exact & ((digits.cast(pl.Int64) - power <= target.scale) | is_zero)
         return pl.when(exact).then(value)
 
     return attempt

@@ -59,23 +59,28 @@ class CompiledContract:
         """Add contract columns that are absent, as typed nulls (or their default)."""
         return typed.add_missing(frame, self.columns)
 
-    def count(self, frame: pl.LazyFrame) -> ScreenCounts:
+    def count(self, frame: pl.LazyFrame, *, ordering: Sequence[str] = ()) -> ScreenCounts:
         """How many rows break each rule.
+
+        Args:
+            ordering: columns that order a key's rows. Rows that delete their key are judged by its rules and theirs alone.
 
         Raises ContractError when the frame does not have the contract's columns and types, or when a rule
         cannot be computed on the data.
         """
         self._check_frame(frame.collect_schema())
-        return screen.count(frame, self.rules, self.name, self.key)
+        return screen.count(frame, self.rules, self.name, (*self.key, *ordering))
 
-    def split(self, frame: pl.LazyFrame, counts: ScreenCounts) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
+    def split(
+        self, frame: pl.LazyFrame, counts: ScreenCounts, *, ordering: Sequence[str] = ()
+    ) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
         """Accepted rows and rejected rows (None when there are none); their heights add up to the frame's.
 
-        ``counts`` are those of the same frame. Rejected rows have ``_broken_rules``: the names of the rules
+        ``counts`` are those of the same frame, and of the same ``ordering``. Rejected rows have ``_broken_rules``: the names of the rules
         with ``on_failure: quarantine`` that they break. Raises ContractError when a rule with ``on_failure:
         fail`` is broken.
         """
-        accepted, rejected = screen.split(frame, counts, self.rules, self.name, self.key)
+        accepted, rejected = screen.split(frame, counts, self.rules, self.name, (*self.key, *ordering))
         names = accepted.collect_schema().names()
         if self.strict == "filter" and (unknown := self._unknown(names)):
             accepted = accepted.drop(unknown)

@@ -42,11 +42,11 @@ class ScreenCounts:
 
 
 def count(
-    frame: pl.LazyFrame, rules: Sequence[Rule], contract: str, key: Collection[str] = ()
+    frame: pl.LazyFrame, rules: Sequence[Rule], contract: str, judging: Collection[str] = ()
 ) -> ScreenCounts:
     """Count every rule's violations in one streaming select (rules that pandera runs: one collect more).
 
-    Rows that delete their key (``DELETING``) are judged by the rules of the ``key`` alone.
+    Rows that delete their key (``DELETING``) are judged by the rules of the columns ``judging`` alone.
 
     Raises ContractError when a rule cannot be computed on this data; it names the rule.
     """
@@ -54,24 +54,24 @@ def count(
     selected = [pl.len().alias("rows")]
     counted: list[Rule] = []
     for rule in rules:
-        expr = _count_expr(rule, present, key)
+        expr = _count_expr(rule, present, judging)
         if expr is not None:
             selected.append(expr.cast(pl.UInt64).alias(f"r{len(counted)}"))
             counted.append(rule)
     try:
         row = frame.select(selected).collect(engine="streaming").row(0)
     except pl.exceptions.PolarsError as error:
-        raise _blame(frame, counted, present, contract, key) or error from error
+        raise _blame(frame, counted, present, contract, judging) or error from error
     found = {rule.name: int(value or 0) for rule, value in zip(counted, row[1:], strict=True)}
     for rule in counted:
         if isinstance(rule.predicate, Unique) and found[rule.name]:
-            judged = frame.filter(~pl.col(DELETING)) if _spares_deletions(rule, present, key) else frame
+            judged = frame.filter(~pl.col(DELETING)) if _spares_deletions(rule, present, judging) else frame
             found[rule.name] = _duplicated_rows(judged, rule.predicate.column)
     by_pandera = [rule for rule in rules if isinstance(rule.predicate, ByPandera)]
     if by_pandera:
         collected = frame.collect(engine="streaming")
         for rule in by_pandera:
-            found[rule.name] = int(_pandera_mask(rule, collected, contract, key).sum())
+            found[rule.name] = int(_pandera_mask(rule, collected, contract, judging).sum())
     return ScreenCounts(rows=int(row[0]), broken={rule.name: found.get(rule.name, 0) for rule in rules})
 
 
@@ -80,7 +80,7 @@ def split(
     counts: ScreenCounts,
     rules: Sequence[Rule],
     contract: str,
-    key: Collection[str] = (),
+    judging: Collection[str] = (),
 ) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
     """Accepted rows, and rejected rows with the rules they break; None when no row is rejected.
 
@@ -103,12 +103,12 @@ def split(
         # Masks by position need the rows to stay where they are.
         collected = frame.collect(engine="streaming")
         frame = collected.with_columns(
-            _pandera_mask(rule, collected, contract, key).alias(f"{_MASK}{number}")
+            _pandera_mask(rule, collected, contract, judging).alias(f"{_MASK}{number}")
             for number, rule in enumerate(rejecting)
             if isinstance(rule.predicate, ByPandera)
         ).lazy()
     present = frame.collect_schema().names()
-    masks = [_mask(frame, rule, number, present, key) for number, rule in enumerate(rejecting)]
+    masks = [_mask(frame, rule, number, present, judging) for number, rule in enumerate(rejecting)]
     any_broken = reduce(or_, masks)
     temporary = [*flags, *(name for name in present if name.startswith(_MASK))]
     accepted = frame.filter(~any_broken).drop(temporary)
@@ -125,14 +125,14 @@ def split(
     return accepted, rejected
 
 
-def _spares_deletions(rule: Rule, present: Collection[str], key: Collection[str]) -> bool:
+def _spares_deletions(rule: Rule, present: Collection[str], judging: Collection[str]) -> bool:
     """True where rows that delete their key are there and the rule is not one of the key."""
-    return DELETING in present and not (rule.columns and set(rule.columns) <= set(key))
+    return DELETING in present and not (rule.columns and set(rule.columns) <= set(judging))
 
 
-def _count_expr(rule: Rule, present: Collection[str], key: Collection[str]) -> pl.Expr | None:
+def _count_expr(rule: Rule, present: Collection[str], judging: Collection[str]) -> pl.Expr | None:
     predicate = rule.predicate
-    spares = _spares_deletions(rule, present, key)
+    spares = _spares_deletions(rule, present, judging)
     if isinstance(predicate, ByPandera):
         return None
     if isinstance(predicate, Unique):
@@ -157,15 +157,15 @@ def _count_expr(rule: Rule, present: Collection[str], key: Collection[str]) -> p
 
 
 def _mask(
-    frame: pl.LazyFrame, rule: Rule, number: int, present: Collection[str], key: Collection[str]
+    frame: pl.LazyFrame, rule: Rule, number: int, present: Collection[str], judging: Collection[str]
 ) -> pl.Expr:
     predicate = rule.predicate
-    spares = _spares_deletions(rule, present, key)
+    spares = _spares_deletions(rule, present, judging)
     if isinstance(predicate, ByPandera):
         return pl.col(f"{_MASK}{number}")
     if isinstance(predicate, Unique):
         judged = frame.filter(~pl.col(DELETING)) if spares else frame
-        fails = _duplicated(judged, predicate.column, whole=not spares)
+        fails = _duplicated(judged, predicate.column)
     else:
         found = predicate.fails(present)
         assert found is not None  # it was counted
@@ -184,16 +184,15 @@ def _duplicated_rows(frame: pl.LazyFrame, column: str) -> int:
     return int(_duplicates(frame, column).select(pl.col(_MASK).sum()).collect(engine="streaming").item())
 
 
-def _duplicated(frame: pl.LazyFrame, column: str, *, whole: bool) -> pl.Expr:
-    """Args: whole: the frame is the one that the expression will be computed on."""
+def _duplicated(frame: pl.LazyFrame, column: str) -> pl.Expr:
     dtype = frame.collect_schema()[column]
-    if dtype.is_nested() and whole:
+    if dtype.is_nested():
         return pl.col(column).is_duplicated()
     values = _duplicates(frame, column).select(column).collect(engine="streaming").to_series()
     return pl.col(column).is_in(values.implode(), nulls_equal=True)
 
 
-def _pandera_mask(rule: Rule, collected: pl.DataFrame, contract: str, key: Collection[str]) -> pl.Series:
+def _pandera_mask(rule: Rule, collected: pl.DataFrame, contract: str, judging: Collection[str]) -> pl.Series:
     """Broken rows of a check that pandera runs itself, in the frame's order."""
     predicate = rule.predicate
     assert isinstance(predicate, ByPandera)
@@ -207,7 +206,7 @@ def _pandera_mask(rule: Rule, collected: pl.DataFrame, contract: str, key: Colle
         output = output.new_from_index(0, collected.height)
     if len(output) != collected.height:
         raise _uncomputable(rule, contract, f"it gives {len(output)} values for {collected.height} rows")
-    if _spares_deletions(rule, collected.columns, key):
+    if _spares_deletions(rule, collected.columns, judging):
         return ~output & ~collected[DELETING]
     return ~output
 
@@ -217,7 +216,7 @@ def _blame(
     rules: Sequence[Rule],
     present: Collection[str],
     contract: str,
-    key: Collection[str],
+    judging: Collection[str],
 ) -> ContractError | None:
     """The rule that Polars cannot compute, found by running them one by one; None when it is the frame itself."""
     try:
@@ -226,7 +225,7 @@ def _blame(
     except pl.exceptions.PolarsError:
         return None
     for rule in rules:
-        expr = _count_expr(rule, present, key)
+        expr = _count_expr(rule, present, judging)
         try:
             frame.select(expr).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:

@@ -83,7 +83,7 @@ def type_columns(
         )
     frame = frame.with_columns(_failed(plan, schema.names()) for plan in (*quick, *staged))
     frame = frame.drop(_BEFORE + plan.column.name for plan in (*quick, *staged))
-    return frame.with_columns(_defaults(columns, schema.names()))
+    return frame.with_columns(defaults(columns, schema.names()))
 
 
 def add_missing(frame: pl.LazyFrame, columns: Sequence[ColumnSpec]) -> pl.LazyFrame:
@@ -151,7 +151,8 @@ def _failed(plan: _Plan, present: Sequence[str]) -> pl.Expr:
     return (failed | pl.col(UNCASTABLE + name) if already else failed).alias(UNCASTABLE + name)
 
 
-def _defaults(columns: Sequence[ColumnSpec], present: Sequence[str]) -> list[pl.Expr]:
+def defaults(columns: Sequence[ColumnSpec], present: Sequence[str]) -> list[pl.Expr]:
+    """Of the columns that are present and have a default: the values, with the default in the place of nulls."""
     filled = []
     for column in columns:
         if column.default is not None and column.name in present:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -30,23 +30,23 @@ def definitions_for(
     pipelines: Mapping[str, Pipeline],
     *,
     runtime: Runtime | None = None,
-    problems: Sequence[str] | None = None,
+    left_out: Mapping[str, str] | None = None,
 ) -> dg.Definitions:
     """Everything that Dagster knows of this lakehouse.
 
     Args:
         runtime: what its runs share, for one who asks it afterwards.
-        problems: what is wrong with pipelines that were left out, which the SLA's looks tell of. A dbt project that does
-            not parse is then left out as well; without, it is an error.
+        left_out: pipelines that could not be loaded, and what is wrong with each, which the SLA's looks tell of. A dbt
+            project that does not parse is then left out as well; without, it is an error.
 
     Raises:
         GoldBuildError: the dbt project does not parse, or a model's configuration cannot work.
     """
-    wrong = list(problems or ())
+    wrong = list((left_out or {}).values())
     try:
         gold, tables = gold_definitions(settings), load_project(settings)[0].delta_models
     except GoldBuildError as error:
-        if problems is None:
+        if left_out is None:
             raise
         gold, tables = dg.Definitions(), []
         wrong.append(error.message)
@@ -59,7 +59,7 @@ def definitions_for(
         description="Takes what has arrived through bronze, silver, gold and the catalog.",
     )
     return dg.Definitions.merge(
-        _pipelines(settings, pipelines, all_sound=not problems),
+        _pipelines(settings, pipelines, all_sound=not left_out),
         gold,
         # Silver too: a table that no model reads is published all the same.
         catalog_definitions(
@@ -74,7 +74,7 @@ def definitions_for(
         dg.Definitions(
             jobs=[job],
             executor=dg.in_process_executor,
-            resources={KEY: _resource(runtime or Runtime(settings, pipelines))},
+            resources={KEY: _resource(runtime or Runtime(settings, pipelines, left_out=left_out or {}))},
         ),
     )
 

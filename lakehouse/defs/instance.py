@@ -20,6 +20,8 @@ _TEMPLATE = """\
 event_log_storage: {module: lakehouse.defs.history, class: EventLog, config: {base_dir: "HOME/history/runs"}}
 run_storage: {module: lakehouse.defs.history, class: Runs, config: {base_dir: "HOME/history"}}
 schedule_storage: {module: lakehouse.defs.history, class: Schedules, config: {base_dir: "HOME/schedules"}}
+# A source that takes its time to be listed must not keep the SLA from being watched.
+sensors: {use_threads: true, num_workers: 2}
 
 telemetry:
   enabled: false

@@ -47,6 +47,7 @@ class Runtime:
     backfilled: dict[str, Backfilled] = field(default_factory=dict)
     ahead: dict[str, Ahead] = field(default_factory=dict)
     profile: Profile | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
     _waiting: list[checks.CheckOutcome] = field(default_factory=list)
     _keeps_waiting: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock)

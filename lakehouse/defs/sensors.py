@@ -107,7 +107,7 @@ def _show_published(context: dg.SensorEvaluationContext, runtime: Runtime, seen:
 
 def watch_once(context: dg.SensorEvaluationContext, runtime: Runtime) -> watch.Observation:
     """One look at the SLA: history and alerts."""
-    seen = watch.observe(runtime.lake, runtime.settings, runtime.pipelines)
+    seen = watch.observe(runtime.lake, runtime.settings, runtime.pipelines, left_out=runtime.left_out)
     watch.record(runtime.lake, runtime.settings, seen)
     for sent in alerts.tick(runtime.lake, runtime.settings, seen.tables, seen.at_utc):
         outcome = f"not delivered ({sent.error}), to be tried again" if sent.error else "delivered"

@@ -68,13 +68,15 @@ def build(
         silver_versions=silver_versions,
         run_id=run_id,
     )
-    if not plan.dbt_nodes:
+    if not plan.dbt_nodes and not plan.unit_nodes:
         result = outcomes.assemble(
             plan, BuildSession(lake, settings, silver={}, gold={}, plans={}), [], run_id
         )
     else:
         result = _run_dbt(lake, settings, folder, plan, run_id, on_event)
-    if plan.dbt_nodes or plan.retest:  # without nodes: the last test of a table was removed
+    if (
+        plan.dbt_nodes or plan.unit_nodes or plan.retest
+    ):  # without nodes: the last test of a table was removed
         outcomes.record(lake, result, plan)
     return replace(result, seconds=time.perf_counter() - started)
 
@@ -89,29 +91,44 @@ def _run_dbt(
         gold={name: base for name, (base, _) in plan.bases.items() if base is not None},
         plans=plan.writes,
     )
-    # The plan names every node, tests too: dbt must not add tests of its own choosing.
-    arguments = ["build", "--indirect-selection", "empty", "--select", *plan.dbt_nodes]
+    results: list[Any] = []
     with session:
         try:
-            found = dbt_run.run(
-                settings,
-                folder,
-                arguments,
-                session=session.id,
-                callback=outcomes.listener(plan, session, on_event),
-            )
-            results = getattr(found.result, "results", None)
-            if found.exception is not None or results is None:
-                trouble = found.exception and store_trouble(found.exception, "gold")
-                if trouble:
-                    raise trouble from found.exception
-                raise GoldBuildError(
-                    f"dbt failed before it ran a model: {found.exception}",
-                    hint=f"read {dbt_run.work_dir(settings, folder)}/logs/dbt.log",
-                ) from (found.exception if isinstance(found.exception, Exception) else None)
-            return outcomes.assemble(plan, session, list(results), run_id)
+            for command, nodes in (("build", plan.dbt_nodes), ("test", plan.unit_nodes)):
+                if nodes:
+                    results += _results(settings, folder, plan, session, command, nodes, on_event)
+            return outcomes.assemble(plan, session, results, run_id)
         finally:
             dbt_run.close_connections()
+
+
+def _results(
+    settings: Settings,
+    folder: Path,
+    plan: BuildPlan,
+    session: BuildSession,
+    command: str,
+    nodes: Sequence[str],
+    on_event: Listener | None,
+) -> list[Any]:
+    """What dbt says of these nodes. The plan names every one, tests too: dbt must not add tests of its own choosing."""
+    found = dbt_run.run(
+        settings,
+        folder,
+        [command, "--indirect-selection", "empty", "--select", *nodes],
+        session=session.id,
+        callback=outcomes.listener(plan, session, on_event),
+    )
+    results = getattr(found.result, "results", None)
+    if found.exception is not None or results is None:
+        trouble = found.exception and store_trouble(found.exception, "gold")
+        if trouble:
+            raise trouble from found.exception
+        raise GoldBuildError(
+            f"dbt failed before it ran a model: {found.exception}",
+            hint=f"read {dbt_run.work_dir(settings, folder)}/logs/dbt.log",
+        ) from (found.exception if isinstance(found.exception, Exception) else None)
+    return list(results)
 
 
 def _selection(

@@ -36,7 +36,8 @@ def assemble(plan: BuildPlan, session: BuildSession, results: Sequence[Any], run
     tests = tuple(
         _test_result(session, test, by_id[test.unique_id]) if test.unique_id in by_id else _not_run(test)
         for test in plan.project.tests
-        if test.unique_id in by_id or (results and test.unique_id in plan.tests)
+        # dbt selects by name, and two may have one: what was not planned looked at what was not built.
+        if results and test.unique_id in plan.tests
     )
     return GoldResult(
         models=models,
@@ -162,7 +163,7 @@ def listener(
     if on_event is None:
         return None
     models = {model.unique_id: model for model in plan.project.models.values()}
-    tests = {test.unique_id: test for test in plan.project.tests}
+    tests = {test.unique_id: test for test in plan.project.tests if test.unique_id in plan.tests}
 
     def on_dbt_event(event: Any) -> None:
         if event.info.name != "NodeFinished":

@@ -42,6 +42,7 @@ class BuildPlan:
     retest: set[str] = field(default_factory=set)
     run_unit_tests: bool = False
     dbt_nodes: list[str] = field(default_factory=list)  # as dbt selects them
+    unit_nodes: list[str] = field(default_factory=list)
     tests: set[str] = field(default_factory=set)  # unique ids of those among them
     watermarks: dict[str, str | None] = field(default_factory=dict)
     start_over: set[str] = field(default_factory=set)
@@ -319,8 +320,12 @@ def _choose_nodes(plan: BuildPlan, selected: set[str] | None) -> None:
             chosen.append(test)
             plan.in_memory |= views & in_memory
     plan.tests = {test.unique_id for test in chosen}
-    nodes = {project.models[name].selector for name in plan.build | plan.in_memory}
-    plan.dbt_nodes = sorted(nodes) + sorted({test.name for test in chosen})
+    made = plan.build | plan.in_memory
+    nodes = {project.models[name].selector for name in made}
+    # dbt runs a unit test with its model alone: those of models that stay as they are need a command of their own.
+    apart = [test for test in chosen if test.kind == "unit" and test.models[0] not in made]
+    plan.unit_nodes = sorted({test.selector for test in apart})
+    plan.dbt_nodes = sorted(nodes) + sorted({test.selector for test in chosen if test not in apart})
 
 
 def _oldest(watermarks: list[str | None]) -> str | None:

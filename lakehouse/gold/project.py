@@ -79,6 +79,11 @@ class Test:
     severity: str
     silver: tuple[str, ...] = ()
 
+    @property
+    def selector(self) -> str:
+        """As dbt selects it: of a name with spaces, commas or colons it would make something else."""
+        return re.sub(r"\W", "?", self.name)
+
 
 class Project:
     """The parsed project. Building it checks every model's configuration.
@@ -267,8 +272,11 @@ class Project:
         checksum = node["checksum"]
         if checksum["name"] != "path" or self._folder is None:
             return str(checksum["checksum"])
-        with open(self._folder / node["original_file_path"], "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with open(self._folder / node["original_file_path"], "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:  # of a package, whose version says what is in it
+            return str(checksum["checksum"])
 
     def _asked(self, node: Mapping[str, Any]) -> list[Any]:
         """The project's variables and those of the environment that the node's text, or a macro's, may ask for."""

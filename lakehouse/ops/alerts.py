@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,8 +29,6 @@ from lakehouse.storage import Lake
 LOGGER = logging.getLogger("lakehouse.alerts")
 #: An attempt without an outcome is of a process that died while sending; after this it is tried again.
 LOST_AFTER = timedelta(seconds=60)
-#: So long may the deliveries of one look take; what is left is taken up when its attempt counts as lost.
-_DELIVERIES_S = 30.0
 #: Older news than this is no news: it is given up, and stays readable in ops.alerts.
 GIVE_UP_AFTER = timedelta(hours=24)
 
@@ -106,13 +103,15 @@ def tick(
         return []
     sent: list[Sent] = []
     try:
-        began = time.monotonic()
+        away: set[str] = set()
         for delivery in due:
             if (
-                time.monotonic() - began > _DELIVERIES_S
-            ):  # else others would take them for lost, and send them again
-                break
+                delivery.channel in away
+            ):  # each attempt would wait as long again, and keep the other channels waiting
+                continue
             sent.append(_deliver(delivery, targets[delivery.channel]))
+            if sent[-1].error:
+                away.add(delivery.channel)
     finally:  # also when it is ended in the middle: what was delivered must not come again
         if sent:
             outcomes = [

@@ -96,12 +96,15 @@ def look(
     point = current_point(lake)
     found = news(lake, settings, pipelines, ledger=ledger) if listing else {}
     lake.open_ahead((layer, name) for name in pipelines for layer in _STAGED)
-    # What is published and not shown has reached nobody.
+    positions = {name: _position(lake, ledger, name, point) for name in pipelines}
+    # What is published and not shown has reached nobody: it waits, although no run has anything to do for it.
     shown = None if point is None else point_shown(lake, settings, point)
-    positions = {name: _position(lake, ledger, name, shown) for name in pipelines}
+    reached = (
+        positions if shown == point else {name: _position(lake, ledger, name, shown) for name in pipelines}
+    )
     waiting = {}
     arrivals = {}
-    for name, position in positions.items():
+    for name, position in reached.items():
         files = _to_be_taken(pipelines[name], found.get(name))
         held = _waiting(position, ledger.batches(name, above=position.published), files, now)
         if held is not None:

@@ -6,7 +6,7 @@ instant from which it really holds, so that the error budget is exact however ra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,25 +70,33 @@ def observe(
     *,
     now_utc: datetime | None = None,
     listing: bool = True,
+    left_out: Mapping[str, str] | None = None,
 ) -> Observation:
     """Look at every gold table now. Writes nothing.
+
+    Args:
+        left_out: pipelines whose declaration cannot be loaded, and why: what comes for them is seen by nobody.
 
     Raises:
         TransientError: the store did not answer.
     """
     now = now_utc or datetime.now(UTC)
     seen = backlog.look(lake, settings, pipelines, listing=listing, now_utc=now)
-    lost = _lost(lake, settings, seen, now) if listing else listings.losses(lake)
-    unseen = {name: loss for name, loss in lost.items() if _may_be_older(seen, name, loss)}
+    wrong = left_out or {}
+    lost = _lost(lake, settings, seen, now, wrong) if listing else listings.losses(lake)
+    unseen = {name: loss for name, loss in lost.items() if name in wrong or _may_be_older(seen, name, loss)}
     seen = replace(
         seen, waiting={**seen.waiting, **{name: _unseen(name, unseen[name], now) for name in unseen}}
     )
-    fed, knows_models = feeds(settings, pipelines, seen)
+    fed, knows_models = feeds(settings, {*pipelines, *wrong}, seen)
     states = assess(
         now,
         fed,
         seen.waiting,
-        [*obstacles(lake, seen), *(_not_listable(name, loss) for name, loss in unseen.items())],
+        [
+            *obstacles(lake, seen),
+            *(_wrong(n, loss) if n in wrong else _not_listable(n, loss) for n, loss in unseen.items()),
+        ],
         warn_after_s=settings.sla_warn_minutes * 60,
         fail_after_s=settings.sla_fail_minutes * 60,
     )
@@ -97,9 +105,11 @@ def observe(
     return Observation(now, tuple(states), tuple(silent), seen, lost if listing else None, knows_models)
 
 
-def _lost(lake: Lake, settings: Settings, seen: Backlog, now: datetime) -> dict[str, Loss]:
+def _lost(
+    lake: Lake, settings: Settings, seen: Backlog, now: datetime, left_out: Mapping[str, str]
+) -> dict[str, Loss]:
     """The sources that cannot be listed, each with the time from which on something of it may be waiting."""
-    errors = {name: item.error for name, item in seen.news.items() if item.error}
+    errors = {name: item.error for name, item in seen.news.items() if item.error} | dict(left_out)
     if not errors:
         return {}
     before, newest = listings.losses(lake), _by_table(_journal(lake).read_newest(_NEWEST))
@@ -155,8 +165,13 @@ def _not_listable(source: str, loss: Loss) -> Obstacle:
     return Obstacle("queue", source, what, loss.since_utc, "lakehouse status says why; then lakehouse run")
 
 
+def _wrong(source: str, loss: Loss) -> Obstacle:
+    what = f"its declaration cannot be loaded, so nobody takes what arrives: {loss.error.splitlines()[0]}"
+    return Obstacle("queue", source, what, loss.since_utc, "lakehouse validate")
+
+
 def feeds(
-    settings: Settings, pipelines: Mapping[str, Pipeline], seen: Backlog
+    settings: Settings, pipelines: Collection[str], seen: Backlog
 ) -> tuple[dict[str, frozenset[str]], bool]:
     """Gold table → the pipelines whose rows it is made of, from dbt's own lineage; and whether that is known.
 

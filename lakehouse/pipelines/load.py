@@ -123,44 +123,26 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
         DeclarationError: some declaration is wrong; the message has every problem, one a line.
         SettingsError: the folder of the declarations is not there.
     """
-    pipelines, problems = _read_all(settings)
+    pipelines, problems = read_all(settings)
     if problems:
         raise DeclarationError("\n".join(str(problem) for problem in problems), hint="lakehouse validate")
     return pipelines
 
 
-def load_sound(settings: Settings) -> tuple[dict[str, Pipeline], list[Problem]]:
-    """The pipelines whose declaration, contract and transform can be loaded, and what is wrong with the others: one that
-    somebody is editing must not stop the rest.
-
-    Raises:
-        SettingsError: the folder of the declarations is not there.
-    """
-    pipelines, problems = _read_all(settings)
-    sound = {}
-    for name, pipeline in pipelines.items():
-        try:
-            _ = pipeline.contract, pipeline.transform
-        except DeclarationError as error:
-            problems.append(Problem(pipeline.file, None, error.field or "", error.message))
-            continue
-        sound[name] = pipeline
-    return sound, problems
-
-
 def find_problems(settings: Settings) -> list[Problem]:
     """Everything wrong with every declaration: YAML, fields, names, contracts, transforms, references."""
-    pipelines, problems = _read_all(settings)
+    pipelines, problems = read_all(settings)
     for pipeline in pipelines.values():
         problems += list(_deep_problems(pipeline, pipelines))
     return problems
 
 
-def _read_all(settings: Settings) -> tuple[dict[str, Pipeline], list[Problem]]:
+def read_all(settings: Settings) -> tuple[dict[str, Pipeline], list[Problem]]:
+    """Every declaration that can be read, by name, and what is wrong with the others. Imports nothing."""
     pipelines: dict[str, Pipeline] = {}
     problems: list[Problem] = []
     for path in declaration_files(settings.pipelines_dir):
-        file = _display(path)
+        file = display(path)
         for spec, line, found in _read_file(path, file):
             problems += found
             if spec is None:
@@ -175,7 +157,8 @@ def _read_all(settings: Settings) -> tuple[dict[str, Pipeline], list[Problem]]:
     return dict(sorted(pipelines.items())), problems
 
 
-def _display(path: Path) -> str:
+def display(path: Path) -> str:
+    """The path as it is shown: from where somebody stands, if it lies below."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

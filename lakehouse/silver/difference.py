@@ -100,7 +100,7 @@ def _present(
     stored = silver.schema()
     rows = existing_rows(silver, keys, ident, [name for name in schema if name in stored])
     lacking = (pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in stored)
-    return rows.with_columns(lacking).select(*schema)
+    return merge.with_deletions_known(rows.with_columns(lacking).select(*schema))
 
 
 def _compare(

@@ -71,7 +71,10 @@ def judge(pipeline: Pipeline, bronze: Snapshot, rows: pl.DataFrame, spool: Spool
     if not around and pipeline.transform is not None:
         prepared = prepared.join(where, on=WHERE, how="semi")
     prepared = spool.materialize(prepared, height)
-    accepted, rejected = contract.split(prepared, contract.count(prepared))
+    ordering = pipeline.spec.silver.sequence_by
+    accepted, rejected = contract.split(
+        prepared, contract.count(prepared, ordering=ordering), ordering=ordering
+    )
     accepted = accepted.join(where, on=WHERE, how="semi")
     held = pl.DataFrame(schema=HELD_SCHEMA)
     if rejected is not None:

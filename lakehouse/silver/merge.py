@@ -132,7 +132,7 @@ def merge_upsert(
     change of a key beside a newer one in the same batch; *late* a change older than what the table has
     (by arrival only where ``existing`` says how its rows arrived).
     """
-    existing = _with_deletions_known(existing)
+    existing = with_deletions_known(existing)
     # What is sorted by key and order has the newest row of a key last.
     distinct = _without_repetitions(changes, key, sequence_by, content)
     newest = distinct.filter(~_same_as_next(key))
@@ -151,7 +151,7 @@ def merge_upsert(
     )
 
 
-def _with_deletions_known(existing: pl.DataFrame) -> pl.DataFrame:
+def with_deletions_known(existing: pl.DataFrame) -> pl.DataFrame:
     """Rows that the table had before it marked deletions: they were none."""
     if names.IS_DELETED not in existing.columns:
         return existing
@@ -275,7 +275,9 @@ def _content_text(schema: Mapping[str, pl.DataType], content: Sequence[str], pre
         dtype = schema[f"{prefix}{name}"]
         value = without_bytes(pl.col(f"{prefix}{name}"), dtype)
         # JSON has one null for all of NaN, infinities and nothing; as text they differ.
-        of_value = pl.struct(value).struct.json_encode() if dtype.is_nested() else value.cast(pl.String)
+        of_value = (
+            pl.struct(value.alias("v")).struct.json_encode() if dtype.is_nested() else value.cast(pl.String)
+        )
         parts.append(pl.when(value.is_not_null()).then(pl.lit("1") + of_value).fill_null("").alias(name))
     text = pl.struct(parts).struct.json_encode()
     if names.IS_DELETED not in content:
@@ -321,7 +323,7 @@ def merge_history(
     *accepted* a change that begins a version; *deduplicated* one that repeats a state already known at that
     time; *superseded* one that contradicts another at the same instant and loses (ties: by content).
     """
-    existing = _with_deletions_known(existing)
+    existing = with_deletions_known(existing)
     past = existing.explode(names.OBSERVED_AT).rename({names.OBSERVED_AT: SEQUENCE})
     columns = [name for name in changes.columns if name != FILE_ORDER]
     known = past.select(pl.lit(False).alias(_IS_NEW), *columns)

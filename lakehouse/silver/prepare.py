@@ -8,12 +8,13 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.connectors.columns import without_bytes
-from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS, conversion
+from lakehouse.contracts.casting import FALSE_TEXTS, TRUE_TEXTS
 from lakehouse.contracts.columns import DELETING, UNCASTABLE
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.pipelines.model import DeleteWhen
+from lakehouse.silver import rescued
 
 #: Lineage that silver keeps of every row, so that an auditor finds the source's own record.
 KEPT_LINEAGE = (names.BATCH_ID, names.SOURCE_FILE, names.SOURCE_ROW)
@@ -45,7 +46,7 @@ def prepare(bronze: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
         for column, pattern in spec.source.path_columns.items()
     )
     markers = spec.source.markers_by_column
-    typed = _read_rescued(frame, contract.type_columns(frame, null_markers=markers), pipeline)
+    typed = rescued.type_columns(frame, contract, markers)
     if pipeline.transform is not None:
         before = typed
         try:
@@ -71,37 +72,6 @@ def _with_deletions(typed: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
     ordered = [pl.col(name).is_not_null() for name in silver.sequence_by if name in schema]
     mark = pl.all_horizontal(marks_deletion(schema, silver.delete_when).fill_null(False), *ordered)
     return typed.with_columns(mark.alias(DELETING))
-
-
-def _read_rescued(bronze: pl.LazyFrame, typed: pl.LazyFrame, pipeline: Pipeline) -> pl.LazyFrame:
-    """Values that bronze has set aside because their column came in another type, read as text; where that cannot be done
-    they are flagged like any value that has no counterpart in the contract's type.
-
-    Without it such a value would be a null like any other, and be accepted.
-    """
-    contract, schema = pipeline.contract, bronze.collect_schema()
-    columns = [column for column in contract.columns if column.name in schema]
-    if names.RESCUED not in schema or not columns:
-        return typed
-    is_any = bronze.select(pl.col(names.RESCUED).is_not_null().any()).collect(engine="streaming").item()
-    if not is_any:
-        return typed
-    markers = pipeline.spec.source.markers_by_column
-    decoded = pl.col(names.RESCUED).str.json_decode(
-        pl.Struct({column.name: pl.String() for column in columns})
-    )
-    for column in columns:
-        text = decoded.struct.field(column.name).str.strip_chars()
-        nothing = [*markers.get(column.name, markers.get("*", ())), ""]
-        text = pl.when(~text.is_in(nothing)).then(text)
-        read = conversion(pl.String(), column.dtype)
-        value = text if read is None else read(text)
-        flag = UNCASTABLE + column.name
-        is_lost = pl.col(column.name).is_null() & text.is_not_null() & value.is_null()
-        if flag in typed.collect_schema():
-            is_lost |= pl.col(flag)
-        typed = typed.with_columns(pl.col(column.name).fill_null(value), is_lost.alias(flag))
-    return typed
 
 
 def marks_deletion(schema: Mapping[str, pl.DataType], delete: DeleteWhen) -> pl.Expr:

@@ -20,7 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.silver.batch import bronze_rows, file_order, merge_batch
 from lakehouse.silver.judge import looks_around
 from lakehouse.silver.merge import Tally, by_batch
-from lakehouse.silver.prepare import KEPT_LINEAGE, originals, prepare
+from lakehouse.silver.prepare import KEPT_LINEAGE, LINEAGE_SCHEMA, originals, prepare
 from lakehouse.silver.shape import fit_schema, table_schema
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite
@@ -142,10 +142,11 @@ class _Work:
         self.spool.expect(rows_in)
         source = self.spool.hold(source, rows_in)
         prepared = self.spool.materialize(prepare(source, self.pipeline), rows_in)
-        if self.pipeline.transform is not None:
-            self._refuse_doubled(prepared, rows_in)
-        counts = self.contract.count(prepared)
-        accepted, rejected = self.contract.split(prepared, counts)
+        ordering = self.pipeline.spec.silver.sequence_by
+        counts = self.contract.count(prepared, ordering=ordering)
+        if self.pipeline.transform is not None and counts.rows == rows_in:
+            self._refuse_others(source, prepared)
+        accepted, rejected = self.contract.split(prepared, counts, ordering=ordering)
         accepted, quarantined = self._quarantine(source, accepted, rejected)
         del source  # merging needs the memory
         merged, written = merge_batch(
@@ -177,12 +178,17 @@ class _Work:
         result.check_conservation()
         return replace(result, version=self._commit(snapshot, written, result))
 
-    def _refuse_doubled(self, prepared: pl.LazyFrame, rows_in: int) -> None:
-        """Raise where the transform has lost rows: also when it doubled as many others, which no count shows."""
-        rows = prepared.select(pl.struct(KEPT_LINEAGE).n_unique()).collect(engine="streaming").item()
-        if rows != rows_in:
+    def _refuse_others(self, source: pl.LazyFrame, prepared: pl.LazyFrame) -> None:
+        """Raise where the transform gives as many rows, and not the same ones: it has lost some and doubled others.
+
+        By the sum of the rows' hashes, which takes no memory: other rows have the same once in 10^19.
+        """
+        place = pl.struct(pl.col(name).cast(dtype) for name, dtype in LINEAGE_SCHEMA.items())
+        both = [rows.select(place.hash(seed=1).sum()) for rows in (source, prepared)]
+        came, kept = (found.item() for found in pl.collect_all(both, engine="streaming"))
+        if came != kept:
             raise ConservationError(
-                f"silver.{self.pipeline.name}: of {rows_in} rows the transform keeps {rows}; nothing was committed",
+                f"silver.{self.pipeline.name}: the transform drops rows and doubles others; nothing was committed",
                 hint="a transform must keep every row, once; see docs/pipelines.md",
             )
 

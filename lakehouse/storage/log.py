@@ -32,7 +32,7 @@ _MAX_TURNS = 100
 LAST_CHECKPOINT = "_delta_log/_last_checkpoint"
 _READER_VERSION, _WRITER_VERSION = 3, 7
 #: What tables of the versions before allowed their writers, as features by name.
-_OLD_WRITER_FEATURES = (
+OLD_WRITER_FEATURES = (
     (2, "appendOnly"), (2, "invariants"), (3, "checkConstraints"), (4, "changeDataFeed"), (4, "generatedColumns"),
     (5, "columnMapping"), (6, "identityColumns"),
 )  # fmt: skip
@@ -130,7 +130,7 @@ def feature_entries(handle: Any) -> list[dict[str, Any]]:
     readers = {*(protocol.reader_features or ()), FEATURE}
     writers = {*(protocol.writer_features or ()), FEATURE}
     if old < _WRITER_VERSION:
-        writers |= {name for since, name in _OLD_WRITER_FEATURES if old >= since}
+        writers |= {name for since, name in OLD_WRITER_FEATURES if old >= since}
     if protocol.min_reader_version == 2:
         readers.add("columnMapping")
     return [

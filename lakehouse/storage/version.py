@@ -16,7 +16,7 @@ import polars as pl
 
 from lakehouse.errors import StorageError
 from lakehouse.storage.deletion import FEATURE, Vector
-from lakehouse.storage.log import actions, commit_file, feature_entries, vectors_at
+from lakehouse.storage.log import OLD_WRITER_FEATURES, actions, commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.stats import wide_texts
 
@@ -25,9 +25,10 @@ _KEPT = 1024
 #: columns, column mapping).
 _PLAIN_WRITER = 2
 _PLAIN_FEATURES = frozenset({"appendOnly", "invariants", FEATURE})
-#: What is done here when files are taken out, and when they are read.
-_WRITER_FEATURES = _PLAIN_FEATURES | {"timestampNtz"}
-_READER_FEATURES = frozenset({FEATURE, "timestampNtz"})
+#: What is done here when files are taken out, and when they are read. A table that was given names for its old version lists
+#: all that this version allowed, whether it is used or not.
+_WRITER_FEATURES = _PLAIN_FEATURES | {"timestampNtz", *(name for _, name in OLD_WRITER_FEATURES)}
+_READER_FEATURES = frozenset({FEATURE, "timestampNtz", "columnMapping"})  # the last where it is not used
 #: More commits than these are not read one by one.
 _FEW_COMMITS = 32
 _Answer = TypeVar("_Answer")
@@ -100,7 +101,8 @@ class Version:
         following = Version(None, self._objects, self._reopen, self, number, behind)
         if is_next:
             following._txns = {**self._txns, **txns}
-            inherited = ["schema", "description", *(["has_vectors", "is_plain"] if same_protocol else [])]
+            of_protocol = ["has_vectors", "is_plain", "writer_features", "configuration"]
+            inherited = ["schema", "description", *(of_protocol if same_protocol else [])]
             following.__dict__.update({n: self.__dict__[n] for n in inherited if n in self.__dict__})
         return following
 
@@ -168,8 +170,8 @@ class Version:
 
     def refuse_reading(self, label: str) -> None:
         """Raise ``StorageError`` where the table is kept in a way in which its rows would be read wrong here."""
-        protocol = self._ask(lambda handle: handle.protocol())
-        asked = {*(protocol.reader_features or ())} - _READER_FEATURES
+        asked = {*(self._ask(lambda handle: handle.protocol().reader_features) or ())} - _READER_FEATURES
+        _ = self.writer_features  # now, while there is a handle: a version that follows has none
         if self.configuration.get("delta.columnMapping.mode", "none") != "none":
             asked.add("columnMapping")
         if self._ask(lambda handle: handle.metadata().partition_columns):
@@ -180,6 +182,11 @@ class Version:
                 "wrong here; nothing is read or written",
                 hint="write the table without them (a copy by that engine), or restore it to a version from before",
             )
+
+    @cached_property
+    def writer_features(self) -> frozenset[str]:
+        """What the table asks of writers by name; nothing for tables of before there were names."""
+        return frozenset(self._ask(lambda handle: handle.protocol().writer_features) or ())
 
     def refuse_removal(self, label: str, *, data_change: bool, whole: bool) -> None:
         """Raise ``StorageError`` where files may not be taken out, or not by one who does not do what the table asks for.
@@ -192,8 +199,7 @@ class Version:
                 f"{label} has rows that another engine marked as deleted, and its schema cannot change so",
                 hint="let that engine write the marked files again (REORG TABLE … APPLY (PURGE)), then: lakehouse run",
             )
-        protocol = self._ask(lambda handle: handle.protocol())
-        asked = {*(protocol.writer_features or ())} - _WRITER_FEATURES
+        asked = set(self.writer_features - _WRITER_FEATURES)
         if data_change and self.configuration.get("delta.appendOnly", "").lower() == "true":
             asked.add("delta.appendOnly = true")
         if asked:

@@ -280,7 +280,8 @@ def test_missing_columns_arrive_as_typed_nulls_or_their_default() -> None:
     [
         (38, 0, "3.7", False), (38, 0, "3.0", True), (38, 9, "1.0123456789", False), (38, 9, "1.0123456780", True),
         (36, 2, "1.20001", False), (36, 2, "1.20", True), (38, 2, "-0.005", False), (30, 2, "12", True), (30, 2, ".5", True),
-        (18, 2, "1.200000000000000000001", False),
+        (18, 2, "1.200000000000000000001", False), (38, 9, "0E-8", True), (20, 2, "0E-8", True), (20, 2, "1E+3", True),
+        (20, 2, "1.23456e2", False), (20, 2, "1.234e2", True), (20, 2, "1.23e1", True), (38, 9, "5e-9", True), (38, 9, "5e-10", False),
     ],
 )  # fmt: skip
 def test_a_decimal_of_any_width_is_exact_or_refused(

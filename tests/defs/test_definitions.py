@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -182,16 +184,23 @@ def test_what_is_wrong_with_one_declaration_or_with_gold_stops_neither_runs_nor_
     settings = first_day(dbt_project=str(PROJECT_DIR / "tests"))  # no dbt project lies there
     declaration = next(Path(settings.pipelines_dir).rglob("airlines/defs.yaml"))
     declaration.write_text(declaration.read_text().replace("mode: ", "mood: "))
-    pipelines, problems = load_sound(settings)
+    pipelines, left_out = load_sound(settings)
     assert set(pipelines) == {*TABLES} - {"airlines"}
-    found = definitions_for(settings, pipelines, problems=[str(problem) for problem in problems])
+    found = definitions_for(settings, pipelines, left_out=left_out)
     with dg.DagsterInstance.ephemeral() as instance:
-        resources = {KEY: Runtime(settings, pipelines)}
+        resources = {KEY: Runtime(settings, pipelines, left_out=left_out)}
         with dg.build_sensor_context(instance=instance, resources=resources) as context:
             with pytest.raises(DeclarationError, match=r"(?s)airlines/defs.yaml.*mood.*no dbt project at"):
                 found.get_sensor_def("sla_sensor").evaluate_tick(context)
             assert found.get_sensor_def("arrivals_sensor").evaluate_tick(context) is not None
-    assert watch._journal(Lake.from_settings(settings)).read().rows.height  # the look was made
+    # Nobody takes what comes for it any more: that is told in time, and no recovery of anything.
+    later = datetime.now(UTC) + timedelta(minutes=61)
+    observed = watch.observe(
+        Lake.from_settings(settings), settings, pipelines, now_utc=later, left_out=left_out
+    )
+    watch.record(Lake.from_settings(settings), settings, observed)
+    assert {state.status for state in observed.tables if "airlines" in state.late_sources} == {"breach"}
+    assert any("declaration cannot be loaded" in (state.reason or "") for state in observed.tables)
 
 
 @pytest.mark.slow
@@ -201,6 +210,16 @@ def test_a_contract_that_cannot_be_imported_leaves_out_its_pipeline_alone(
     settings = first_day()
     declaration = next(Path(settings.pipelines_dir).rglob("airlines/defs.yaml"))
     declaration.write_text(declaration.read_text().replace("contracts.airlines.", "contracts.nowhere."))
-    pipelines, problems = load_sound(settings)
+    pipelines, left_out = load_sound(settings)
     assert set(pipelines) == {*TABLES} - {"airlines"}
-    assert "cannot import lakehouse.contracts.nowhere" in str(problems[0])
+    assert set(left_out) == {"airlines"}
+    assert "cannot import lakehouse.contracts.nowhere" in left_out["airlines"]
+
+
+def test_of_a_name_that_is_declared_twice_neither_is_taken(tmp_path: Path) -> None:
+    source = PROJECT_DIR / "lakehouse" / "defs" / "nyc"
+    shutil.copytree(source, tmp_path / "pipelines")
+    shutil.copytree(source / "flights", tmp_path / "pipelines" / "departures")  # and edited, but for its name
+    pipelines, left_out = load_sound(Settings(root=str(tmp_path), pipelines_dir=str(tmp_path / "pipelines")))
+    assert set(pipelines) == {*TABLES} - {"flights"}
+    assert "names are unique" in left_out["flights"]

@@ -136,3 +136,31 @@ def test_a_table_is_what_its_stage_said_of_it_however_much_maintenance_came_afte
         snapshot = shop.lake.table("silver", "orders").snapshot()
         snapshot.commit(metadata={"stage": MAINTENANCE}, data_change=False)
     assert commit_document(shop.lake.table("silver", "orders").snapshot(), "silver") == before
+
+
+def test_a_test_whose_name_dbt_would_read_as_more_than_one_runs(shop: Workshop) -> None:
+    tests = "data_tests: [{unique: {name: 'one_row_per_day:always+'}}]"
+    shop.mart("daily", DAILY, f"models: [{{name: daily, columns: [{{name: day, {tests}}}]}}]")
+    result = shop.build_well()
+    assert [(test.name, test.status) for test in result.tests] == [("one_row_per_day:always+", "pass")]
+    shop.publish(result)
+
+
+def test_a_unit_test_that_is_new_runs_although_its_model_stays_as_it_is(shop: Workshop) -> None:
+    shop.mart("daily", DAILY)
+    shop.publish()
+    shop.write(
+        "models/marts/unit.yml",
+        "unit_tests: [{name: adds_up, model: daily, given: [{input: ref('stg_orders'), rows: [{day: a, amount: 1}]}], "
+        "expect: {rows: [{day: a, total: 2}]}}]",
+    )
+    result = shop.build()
+    assert result.model("daily").status == "unchanged"
+    assert [(test.name, test.status) for test in result.tests] == [("adds_up", "fail")]
+    with pytest.raises(PublishBlocked):
+        shop.publish(result)
+    shop.write(
+        "models/marts/unit.yml",
+        (shop.project / "models/marts/unit.yml").read_text().replace("total: 2", "total: 1"),
+    )
+    shop.publish(shop.build_well())

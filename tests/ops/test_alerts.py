@@ -305,22 +305,16 @@ def test_the_history_of_an_incident_can_be_read_from_the_table(lake: Lake) -> No
         alerts.journal(lake).append(rows.head(1).to_dicts(), after=stale)
 
 
-def test_deliveries_that_take_long_end_before_others_take_them_for_lost(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [0.0]
-
-    class Slow(RecordingChannel):
+def test_a_channel_that_does_not_answer_is_asked_once_a_look_and_keeps_nobody_waiting(lake: Lake) -> None:
+    class Dead(RecordingChannel):
         def send(self, message: Any) -> None:
-            clock[0] += 20.0
             super().send(message)
+            raise TimeoutError("timed out")
 
-    monkeypatch.setattr(alerts.time, "monotonic", lambda: clock[0])
-    channels = [Slow(f"slow {number}") for number in range(5)]
-    states, now = late(50)
-    assert len(alerts.tick(lake, settings_of(lake), states, now, to=channels)) == 2
-    # The others are sent when their attempts count as lost, and none twice.
-    for minutes in (52, 54, 56):
+    dead, alive = Dead("dead"), RecordingChannel("alive")
+    for minutes in (50, 65, 70, 95):  # warning, breach, nothing new, recovery
         states, now = late(minutes)
-        alerts.tick(lake, settings_of(lake), states, now, to=channels)
-    assert [len(channel.messages) for channel in channels] == [1] * 5
+        asked = len(dead.messages)
+        alerts.tick(lake, settings_of(lake), states, now, to=[dead, alive])
+        assert len(dead.messages) == asked + 1
+    assert [message["kind"] for message in alive.messages] == ["warn", "breach", "recovery"]

@@ -73,6 +73,38 @@ def test_a_sequence_of_another_type_still_orders(tmp_path: Path) -> None:
     assert lake.rows("id", "amount", "seq") == [(1, 2.0, 5_000_000_000)]
 
 
+def test_what_bronze_printed_is_not_taken_for_what_was_sent(tmp_path: Path) -> None:
+    """Bytes and nested values beside texts: their printed form would be another value."""
+    lake = OrdersLake(tmp_path, "upsert", contract=Loose, source=PARQUET, sequence_by="seq")
+    _parquet(lake, "a", id=[1, 2], amount=[1, 2], seq=[1, 1])
+    lake.run()
+    _parquet(lake, "b", id=[1], amount=[3], seq=[2], note=[b"AA100"])
+    _parquet(lake, "c", id=[2], amount=[4], seq=[2], note=[["a", "b"]])
+    result = lake.run()
+    assert (result.accepted, result.quarantined) == (0, 2)
+    _parquet(lake, "d", id=[2], amount=[b"12"], seq=[2])
+    assert lake.run().quarantined == 1
+    assert sorted(rules[0] for rules, *_ in lake.refused()) == ["castable(amount)", *["castable(note)"] * 2]
+    assert lake.rows("id", "amount", "note") == [(1, 1.0, "x"), (2, 2.0, "x")]
+
+
+class Defaulted(Loose):
+    amount: pl.Float64 = pa.Field(default=0.0, nullable=True, description="Euros, none if not said.")
+
+    class Config:
+        unique = ["id"]
+
+
+def test_a_default_takes_the_place_of_no_value_and_not_of_one_that_was_set_aside(tmp_path: Path) -> None:
+    lake = OrdersLake(tmp_path, "upsert", contract=Defaulted, source=PARQUET, sequence_by="seq")
+    _parquet(lake, "a", id=[1, 2, 3], amount=[1, 1, 1], seq=[1, 1, 1])
+    lake.run()
+    _parquet(lake, "b", id=[1, 2, 3], amount=["12.5", "twelve", None], seq=[2, 2, 2])
+    result = lake.run()
+    assert (result.accepted, result.quarantined) == (2, 1)
+    assert lake.rows("id", "amount") == [(1, 12.5), (2, 1.0), (3, 0.0)]
+
+
 # -- deletions say which key, and little else --------------------------------------------------------
 
 
@@ -113,6 +145,25 @@ def test_a_deletion_that_does_not_say_when_is_judged_like_any_row(tmp_path: Path
     lake.arrive("1,5,new,1,a", header=HEADER)
     assert lake.arrive("1,,D,,", header=HEADER).quarantined == 1
     assert lake.rows("id", names.IS_DELETED) == [(1, False)]
+
+
+class Ordered(Orders):
+    seq: pl.Int64 = pa.Field(le=1_000, nullable=True, description="Version.")
+
+    class Config:
+        unique = ["id"]
+
+
+def test_a_deletion_of_the_far_future_is_refused_where_the_contract_says_what_orders_rows(
+    tmp_path: Path,
+) -> None:
+    lake = OrdersLake(
+        tmp_path, "upsert", contract=Ordered, sequence_by="seq", delete_when={"column": "note", "value": "D"}
+    )
+    lake.arrive("1,5,x,1")
+    assert lake.arrive("1,,D,99999").quarantined == 1
+    assert lake.arrive("1,6,y,2").accepted == 1
+    assert lake.rows("id", "amount", names.IS_DELETED) == [(1, 6.0, False)]
 
 
 # -- a table that learns of deletions, and one that forgets them ---------------------------------------
@@ -179,11 +230,32 @@ def test_of_two_states_of_one_instant_the_one_that_says_more_counts(
     assert lake.rows("id", "amount") == [(1, 5.0)]
 
 
+class Tagged(Contract):
+    """One row per order, with its tags."""
+
+    id: pl.Int64 = pa.Field(description="Number.")
+    Tags: pl.List(pl.String) = pa.Field(nullable=True, description="Tags.")  # type: ignore[valid-type]
+    note: pl.String = pa.Field(nullable=True, description="Free text.")
+    seq: pl.Int64 = pa.Field(nullable=True, description="Version.")
+
+    class Config:
+        unique = ["id"]
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_nested_values_that_are_alike_decide_no_tie(tmp_path: Path, order: tuple[str, str]) -> None:
+    lake = OrdersLake(tmp_path, "upsert", contract=Tagged, source=PARQUET, sequence_by="seq")
+    for name in order:
+        _parquet(lake, name, id=[1], Tags=[["x", "y"]], note=[name], seq=[1])
+        lake.run()
+    assert lake.rows("note") == [("b",)]
+
+
 def test_a_transform_that_drops_one_row_and_doubles_another_is_found(tmp_path: Path) -> None:
     def one_lost_one_doubled(frame: pl.LazyFrame) -> pl.LazyFrame:
         return pl.concat([frame.filter(pl.col("id") != 1), frame.filter(pl.col("id") == 2)])
 
     lake = OrdersLake(tmp_path, "upsert", transform=one_lost_one_doubled)
-    with pytest.raises(ConservationError, match="of 3 rows the transform keeps 2"):
+    with pytest.raises(ConservationError, match="drops rows and doubles others"):
         lake.arrive("1,5,x,1", "2,6,y,1", "3,7,z,1")
     assert not lake.lake.table("silver", "orders").exists()
