@@ -78,7 +78,9 @@ def _remember_lag(context: dg.AssetExecutionContext, runtime: Runtime) -> None:
     Best effort: a failure to take notes never holds data back.
     """
     try:
-        seen = watch.observe(runtime.lake, runtime.settings, runtime.pipelines, listing=False)
+        seen = watch.observe(
+            runtime.lake, runtime.settings, runtime.pipelines, listing=False, left_out=runtime.left_out
+        )
         watch.record(runtime.lake, runtime.settings, seen)
     except LakehouseError as error:
         context.log.warning(f"the freshness history could not be written: {error.message}")

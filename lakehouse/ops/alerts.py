@@ -199,7 +199,10 @@ def _due(
             what, when = status.get((event["incident_id"], event["kind"], name), ("never", now_utc))
             if what in ("never", "failed") or (what == "attempt" and now_utc - when > LOST_AFTER):
                 due.append(_Delivery(event["incident_id"], event["kind"], name, json.loads(event["message"])))
-    return due
+    # What a channel has refused comes last: a message that it will never take must not keep the others from it.
+    return sorted(
+        due, key=lambda d: status.get((d.incident_id, d.kind, d.channel), ("never",))[0] == "failed"
+    )
 
 
 def _deliver(delivery: _Delivery, channel: Channel) -> Sent:

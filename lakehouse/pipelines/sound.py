@@ -23,23 +23,25 @@ def load_sound(settings: Settings) -> tuple[dict[str, Pipeline], dict[str, str]]
         SettingsError: the folder of the declarations is not there.
     """
     pipelines, problems = read_all(settings)
-    for name, pipeline in list(pipelines.items()):
+    folders = {display(path): path for path in declaration_files(settings.pipelines_dir)}
+    wrong = [(_name_at(folders[problem.file], problem.line), problem) for problem in problems]
+    for name, pipeline in pipelines.items():
         try:
             _ = pipeline.contract, pipeline.transform
         except DeclarationError as error:
-            problems.append(Problem(pipeline.file, None, error.field or "", error.detail))
-            del pipelines[name]
-    folders = {display(path): path for path in declaration_files(settings.pipelines_dir)}
+            wrong.append((name, Problem(pipeline.file, None, error.field or "", error.detail)))
     left_out: dict[str, str] = {}
-    for problem in problems:
-        name = _name_in(folders[problem.file])
+    for name, problem in wrong:
         left_out[name] = f"{left_out[name]}; {problem}" if name in left_out else str(problem)
     return {name: found for name, found in pipelines.items() if name not in left_out}, left_out
 
 
-def _name_in(path: Path) -> str:
+def _name_at(path: Path, line: int | None) -> str:
+    """The name in the document of a file that has this line (from 1); None: in the first one."""
     try:
-        found = _NAME.search(path.read_text(encoding="utf-8", errors="replace"))
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        found = None
+        return path.parent.name
+    begins = [number for number, text in enumerate(lines[: line or 0]) if text.startswith("---")]
+    found = _NAME.search("\n".join(lines[begins[-1] if begins else 0 :]))
     return found[1] if found else path.parent.name

@@ -144,8 +144,10 @@ class _Work:
         prepared = self.spool.materialize(prepare(source, self.pipeline), rows_in)
         ordering = self.pipeline.spec.silver.sequence_by
         counts = self.contract.count(prepared, ordering=ordering)
-        if self.pipeline.transform is not None and counts.rows == rows_in:
-            self._refuse_others(source, prepared)
+        if (
+            self.pipeline.transform is not None
+        ):  # before anything is refused: what a faulty transform breaks is not the row's fault
+            self._refuse_others(source, prepared, rows_in, counts.rows)
         accepted, rejected = self.contract.split(prepared, counts, ordering=ordering)
         accepted, quarantined = self._quarantine(source, accepted, rejected)
         del source  # merging needs the memory
@@ -178,11 +180,16 @@ class _Work:
         result.check_conservation()
         return replace(result, version=self._commit(snapshot, written, result))
 
-    def _refuse_others(self, source: pl.LazyFrame, prepared: pl.LazyFrame) -> None:
-        """Raise where the transform gives as many rows, and not the same ones: it has lost some and doubled others.
+    def _refuse_others(self, source: pl.LazyFrame, prepared: pl.LazyFrame, rows_in: int, rows: int) -> None:
+        """Raise where the transform gives other rows than it was given, be they as many: it has lost some and doubled others.
 
         By the sum of the rows' hashes, which takes no memory: other rows have the same once in 10^19.
         """
+        if rows != rows_in:
+            raise ConservationError(
+                f"silver.{self.pipeline.name}: {rows_in} rows in, {rows} out of the transform; nothing was committed",
+                hint="a transform must keep every row, once; see docs/pipelines.md",
+            )
         place = pl.struct(pl.col(name).cast(dtype) for name, dtype in LINEAGE_SCHEMA.items())
         both = [rows.select(place.hash(seed=1).sum()) for rows in (source, prepared)]
         came, kept = (found.item() for found in pl.collect_all(both, engine="streaming"))

@@ -13,7 +13,7 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.contracts import CompiledContract, typed
-from lakehouse.contracts.columns import UNCASTABLE
+from lakehouse.contracts.columns import UNCASTABLE, ColumnSpec
 
 _TEXT = "__rescued__"
 
@@ -23,8 +23,8 @@ def type_columns(
 ) -> pl.LazyFrame:
     """``contract.type_columns``, and what was set aside of the contract's columns as far as it can be read.
 
-    A number or a moment is read as the contract reads text. All else (bytes, nested values) was printed, and what was printed is
-    not what was sent: it is flagged like any value that has no counterpart in the contract's type.
+    A number, a moment or a text is read as the contract reads text. Bytes and nested values were printed, and what was printed
+    is not what was sent: they are flagged like any value that has no counterpart in the contract's type.
     """
     schema = bronze.collect_schema()
     columns = [column.name for column in contract.columns if column.name in schema]
@@ -36,31 +36,30 @@ def type_columns(
     frame = frame.unnest(_TEXT)
     # What is missing may be among the texts: defaults come last.
     bare = [replace(column, default=None) if column.name in texts else column for column in contract.columns]
-    markers = _markers(null_markers, texts)
     frame = typed.type_columns(frame, bare, null_markers=null_markers)
-    readable = [column for column in bare if column.name in texts and _is_scalar(schema[column.name])]
-    frame = typed.type_columns(
-        frame.with_columns(pl.col(_TEXT + name).alias(f"{_TEXT}sent__{name}") for name in texts),
-        [replace(column, name=_TEXT + column.name) for column in readable],
-        null_markers=markers,
+    of_texts = [column for column in bare if column.name in texts]
+    printed = {column.name: _was_printed(column, schema[column.name]) for column in of_texts}
+    frame = frame.with_columns(
+        *(printed[name].alias(f"{_TEXT}printed__{name}") for name in texts),
+        *(pl.when(~printed[name]).then(pl.col(_TEXT + name)).alias(_TEXT + name) for name in texts),
     )
+    own = [replace(column, name=_TEXT + column.name) for column in of_texts]
+    frame = typed.type_columns(frame, own, null_markers=_markers(null_markers, texts))
     present = frame.collect_schema().names()
     merged = []
     for name in texts:
-        value, sent = pl.col(name), pl.col(f"{_TEXT}sent__{name}").str.strip_chars()
-        is_lost = value.is_null() & sent.is_not_null()
-        if any(column.name == name for column in readable):
-            read = pl.col(_TEXT + name)
-            flag = UNCASTABLE + _TEXT + name
-            is_lost &= pl.col(flag) if flag in present else pl.lit(False)
-            merged.append(value.fill_null(read).alias(name))
+        value, flag = pl.col(name), UNCASTABLE + _TEXT + name
+        is_lost = pl.col(f"{_TEXT}printed__{name}").fill_null(False)
+        if flag in present:
+            is_lost |= pl.col(flag)
+        is_lost &= value.is_null()
         if UNCASTABLE + name in present:
             is_lost |= pl.col(UNCASTABLE + name)
-        merged.append(is_lost.alias(UNCASTABLE + name))
+        merged += [value.fill_null(pl.col(_TEXT + name)).alias(name), is_lost.alias(UNCASTABLE + name)]
     frame = frame.with_columns(merged)
     frame = frame.drop(column for column in present if _TEXT in column)
-    of_texts = [column for column in contract.columns if column.name in texts]
-    return frame.with_columns(typed.defaults(of_texts, present))
+    defaulted = [column for column in contract.columns if column.name in texts]
+    return frame.with_columns(typed.defaults(defaulted, present))
 
 
 def _texts(bronze: pl.LazyFrame, columns: Sequence[str]) -> list[str]:
@@ -74,10 +73,18 @@ def _texts(bronze: pl.LazyFrame, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if found[name]]
 
 
-def _is_scalar(dtype: pl.DataType) -> bool:
-    """Whether what was set aside beside a column of this type may be a number or a moment. All of those fit a text column, so that
-    beside one there are only bytes and nested values."""
-    return not (dtype.is_nested() or isinstance(dtype, (pl.String, pl.Binary)))
+def _was_printed(column: ColumnSpec, in_bronze: pl.DataType) -> pl.Expr:
+    """True for texts that stand for bytes or for nested values (``bronze.align`` marks bytes).
+
+    Beside nested values, and beside text or for it, an object was nested: a text that looks like one fits a text column.
+    """
+    text = pl.col(_TEXT + column.name)
+    if in_bronze.is_nested() or isinstance(in_bronze, pl.Binary):
+        return text.is_not_null()
+    printed = text.str.starts_with("\\x")
+    if isinstance(in_bronze, pl.String) or isinstance(column.dtype, (pl.String, pl.Categorical)):
+        printed |= text.str.starts_with("{")
+    return printed
 
 
 def _markers(markers: typed.NullMarkers, texts: Sequence[str]) -> typed.NullMarkers:

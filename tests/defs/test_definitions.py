@@ -223,3 +223,18 @@ def test_of_a_name_that_is_declared_twice_neither_is_taken(tmp_path: Path) -> No
     pipelines, left_out = load_sound(Settings(root=str(tmp_path), pipelines_dir=str(tmp_path / "pipelines")))
     assert set(pipelines) == {*TABLES} - {"flights"}
     assert "names are unique" in left_out["flights"]
+
+
+def test_of_several_declarations_in_a_file_the_wrong_one_is_left_out(tmp_path: Path) -> None:
+    text = (PROJECT_DIR / "lakehouse" / "defs" / "nyc" / "airlines" / "defs.yaml").read_text()
+    other = text.replace("name: airlines", "name: carriers")
+    folder = tmp_path / "pipelines" / "both"
+    folder.mkdir(parents=True)
+    settings = Settings(root=str(tmp_path), pipelines_dir=str(tmp_path / "pipelines"))
+    for wrong in (
+        other.replace("mode: ", "mood: "),
+        other.replace("contracts.airlines.", "contracts.nowhere."),
+    ):
+        (folder / "defs.yaml").write_text(f"{text}---\n{wrong}")
+        pipelines, left_out = load_sound(settings)
+        assert (set(pipelines), set(left_out)) == ({"airlines"}, {"carriers"})

@@ -318,3 +318,17 @@ def test_a_channel_that_does_not_answer_is_asked_once_a_look_and_keeps_nobody_wa
         alerts.tick(lake, settings_of(lake), states, now, to=[dead, alive])
         assert len(dead.messages) == asked + 1
     assert [message["kind"] for message in alive.messages] == ["warn", "breach", "recovery"]
+
+
+def test_a_message_that_a_channel_never_takes_keeps_no_other_from_it(lake: Lake) -> None:
+    class Picky(RecordingChannel):
+        def send(self, message: Any) -> None:
+            if message["kind"] == "warn":
+                raise ValueError("HTTP 400: too long")
+            super().send(message)
+
+    picky = Picky("picky")
+    for minutes in (50, 55, 65, 95):
+        states, now = late(minutes)
+        alerts.tick(lake, settings_of(lake), states, now, to=[picky])
+    assert [message["kind"] for message in picky.messages] == ["breach", "recovery"]

@@ -88,6 +88,50 @@ def test_what_bronze_printed_is_not_taken_for_what_was_sent(tmp_path: Path) -> N
     assert lake.rows("id", "amount", "note") == [(1, 1.0, "x"), (2, 2.0, "x")]
 
 
+class Noteless(Contract):
+    """Before anybody knew of notes."""
+
+    id: pl.Int64 = pa.Field(description="Number.")
+    seq: pl.Int64 = pa.Field(nullable=True, description="Version.")
+
+    class Config:
+        unique = ["id"]
+
+
+def test_a_column_that_was_new_once_is_read_when_the_contract_gets_it(tmp_path: Path) -> None:
+    """Its first values were set aside, as the source's policy was; the later ones have a column."""
+    first = OrdersLake(
+        tmp_path, "upsert", contract=Noteless, source={"new_columns": "rescue"}, sequence_by="seq"
+    )
+    first.land("1,1", header="id,seq")
+    first.ingest()
+    first.land("2,1,hello", header="id,seq,note")
+    first.ingest()
+    lake = OrdersLake(tmp_path, "upsert", contract=Loose, sequence_by="seq")
+    lake.files = 2
+    result = lake.arrive("3,1,world", header="id,seq,note")
+    assert (result.accepted, result.quarantined) == (3, 0)
+    assert lake.rows("id", "note") == [(1, None), (2, "hello"), (3, "world")]
+
+
+def test_bytes_and_objects_are_no_text_beside_numbers_either(tmp_path: Path) -> None:
+    class Coded(Loose):
+        amount: pl.String = pa.Field(nullable=True, description="A code.")
+
+        class Config:
+            unique = ["id"]
+
+    lake = OrdersLake(tmp_path, "upsert", contract=Coded, source=PARQUET, sequence_by="seq")
+    _parquet(lake, "a", id=[1], amount=[7], seq=[1])
+    lake.run()
+    for name, amount in (("b", b"AA"), ("c", {"a": 1})):
+        _parquet(lake, name, id=[1], amount=[amount], seq=[2])
+        assert lake.run().quarantined == 1
+    _parquet(lake, "d", id=[1], amount=["A7"], seq=[3])
+    assert lake.run().accepted == 1
+    assert lake.rows("amount") == [("A7",)]
+
+
 class Defaulted(Loose):
     amount: pl.Float64 = pa.Field(default=0.0, nullable=True, description="Euros, none if not said.")
 
@@ -249,6 +293,14 @@ def test_nested_values_that_are_alike_decide_no_tie(tmp_path: Path, order: tuple
         _parquet(lake, name, id=[1], Tags=[["x", "y"]], note=[name], seq=[1])
         lake.run()
     assert lake.rows("note") == [("b",)]
+
+
+def test_a_transform_that_drops_rows_refuses_none(tmp_path: Path) -> None:
+    """What a faulty transform breaks would stay refused when it is mended."""
+    lake = OrdersLake(tmp_path, "upsert", transform=lambda frame: frame.filter(pl.col("id") != 1).with_columns(amount=-pl.col("amount")))  # fmt: skip
+    with pytest.raises(ConservationError, match="3 rows in, 2 out of the transform"):
+        lake.arrive("1,5,x,1", "2,6,y,1", "3,7,z,1")
+    assert not lake.lake.table("quarantine", "orders").exists()
 
 
 def test_a_transform_that_drops_one_row_and_doubles_another_is_found(tmp_path: Path) -> None:

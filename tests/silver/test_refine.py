@@ -124,7 +124,7 @@ def test_a_missing_required_column_refuses_the_rows_not_the_run(bench: OrdersLak
 
 def test_a_transform_that_loses_rows_commits_nothing(tmp_path: Path) -> None:
     bench = OrdersLake(tmp_path / "lake", transform=lambda frame: frame.filter(pl.col("id") > 1))
-    with pytest.raises(ConservationError, match="2 rows in, 1 accounted"):
+    with pytest.raises(ConservationError, match="2 rows in, 1 out of the transform"):
         bench.arrive("1,1,x,", "2,1,x,")
     assert not bench.lake.table("silver", "orders").exists()
 
