@@ -17,7 +17,6 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import re
 import resource
 import signal
@@ -26,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -312,59 +311,7 @@ def verdicts(targets: Sequence[Target]) -> str:
     return "\n".join(lines)
 
 
-# -- the machine, the options, the page ------------------------------------------------------------
-
-
-def machine(packages: Sequence[str], others: Mapping[str, str]) -> dict[str, Any]:
-    """Cores and memory that may be used, processor, versions, the code: what a number means nothing without.
-
-    Args:
-        others: package → interpreter of the environment that has it, for packages that this one has not.
-    """
-    from importlib import metadata
-
-    from lakehouse.machine import cores, memory_bytes
-
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    return {
-        "cores": cores(),
-        "memory_gib": round(memory_bytes() / 2**30, 1),
-        "processor": model,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages}
-        | {name: _version_in(python, name) for name, python in others.items()},
-        "code": _code(),
-        "load_before": list(os.getloadavg()),
-    }
-
-
-def _version_in(python: str, package: str) -> str:
-    ask = f"from importlib import metadata; print(metadata.version({package!r}))"
-    return _answer(python, "-c", ask) or "unknown"
-
-
-def _code() -> str:
-    """The commit that was measured; ``-dirty`` where files differ from it."""
-    return _answer("git", "describe", "--always", "--dirty", "--abbrev=10") or "unknown"
-
-
-def _answer(*command: str) -> str:
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _lines(path: str) -> Iterator[str]:
-    try:
-        yield from Path(path).read_text().splitlines()
-    except OSError:
-        return
+# -- the options, the page ------------------------------------------------------------
 
 
 def _end(number: int, _: Any) -> None:
@@ -400,7 +347,9 @@ def finish(
     **more: Any,
 ) -> None:
     """Print the tables and what they say of the targets, and write them where the options say."""
-    here = machine(packages, others or {})
+    from benchmarks import machine  # not in other interpreters' contestants
+
+    here = machine.describe(packages, others or {})
     versions = ", ".join(f"{package} {version}" for package, version in here["packages"].items())
     caption = (
         f"{datetime.now(UTC):%Y-%m-%d}, {'quick, ' if chosen.quick else ''}{here['cores']} cores ({here['processor']}), "

@@ -24,6 +24,7 @@ from lakehouse.defs.translator import LakehouseTranslator
 from lakehouse.defs.workers import note_worker
 from lakehouse.errors import LakehouseError
 from lakehouse.gold.build import build, load_project
+from lakehouse.gold.outcomes import recovery
 from lakehouse.gold.project import Project, Test
 from lakehouse.gold.results import GoldResult, ModelResult, TestResult
 from lakehouse.settings import Settings
@@ -99,10 +100,6 @@ def _check_spec(test: Test) -> dg.AssetCheckSpec:
 def check_name(test: Test | TestResult) -> str:
     """A unit test may be named like a data test of its model."""
     return f"unit_{test.name}" if test.kind == "unit" else test.name
-
-
-def recovery(subject: str) -> str:
-    return f"correct {subject} or its input, then: lakehouse run --select gold"
 
 
 def _build(

@@ -34,7 +34,9 @@ def assemble(plan: BuildPlan, session: BuildSession, results: Sequence[Any], run
         if plan.project.models[name].is_delta or plan.project.models[name].unique_id in by_id
     )
     tests = tuple(
-        _test_result(session, test, by_id[test.unique_id]) if test.unique_id in by_id else _not_run(test)
+        _test_result(session, test, by_id[test.unique_id])
+        if test.unique_id in by_id
+        else _told(test, "skipped", "dbt did not run it")
         for test in plan.project.tests
         # dbt selects by name, and two may have one: what was not planned looked at what was not built.
         if results and test.unique_id in plan.tests
@@ -107,7 +109,13 @@ def _test_result(session: BuildSession, test: Test, result: Any) -> TestResult:
     sample: tuple[dict[str, Any], ...] = ()
     if test.kind == "data" and status in ("fail", "warn") and session.connected:
         sample = _sample(session, sql)
-    message = _tidy(result.message) if status != "pass" else ""
+    return _told(test, status, result.message, result.failures, result.execution_time, sample=sample, sql=sql)
+
+
+def _told(
+    test: Test, status: TestStatus, message: str | None, failures: Any = 0, seconds: Any = 0, **more: Any
+) -> TestResult:
+    """What is known of every test, and how this one ended."""
     return TestResult(
         name=test.name,
         unique_id=test.unique_id,
@@ -116,27 +124,12 @@ def _test_result(session: BuildSession, test: Test, result: Any) -> TestResult:
         silver=test.silver,
         status=status,
         severity="warn" if test.severity == "warn" else "error",
-        failures=int(result.failures or 0),
+        failures=int(failures or 0),
         column=test.column,
         description=test.description,
-        message=message,
-        sample=sample,
-        seconds=float(result.execution_time or 0),
-        sql=sql,
-    )
-
-
-def _not_run(test: Test) -> TestResult:
-    """A test that was planned and has no result is no test that held."""
-    return TestResult(
-        name=test.name,
-        unique_id=test.unique_id,
-        kind="unit" if test.kind == "unit" else "data",
-        models=test.models,
-        silver=test.silver,
-        status="skipped",
-        severity="warn" if test.severity == "warn" else "error",
-        message="dbt did not run it",
+        message=_tidy(message) if status != "pass" else "",
+        seconds=float(seconds or 0),
+        **more,
     )
 
 
@@ -173,22 +166,7 @@ def listener(
             on_event(model_result(plan, session, models[uid], _Finished(found)))
         elif uid in tests:
             test, status = tests[uid], _STATUS.get(found.status, "skipped")
-            on_event(
-                TestResult(
-                    name=test.name,
-                    unique_id=uid,
-                    kind="unit" if test.kind == "unit" else "data",
-                    models=test.models,
-                    silver=test.silver,
-                    status=status,
-                    severity="warn" if test.severity == "warn" else "error",
-                    failures=int(found.num_failures or 0),
-                    column=test.column,
-                    description=test.description,
-                    message=_tidy(found.message) if status != "pass" else "",
-                    seconds=float(found.execution_time or 0),
-                )
-            )
+            on_event(_told(test, status, found.message, found.num_failures, found.execution_time))
 
     return on_dbt_event
 
@@ -239,7 +217,7 @@ def record(lake: Lake, result: GoldResult, plan: BuildPlan) -> None:
                 message=f"not passed: {', '.join(open_tests)}"
                 if open_tests
                 else "built, and every test held",
-                recovery=_recovery(model.name),
+                recovery=recovery(f"gold.{model.name}"),
             )
         )
     for name in sorted((plan.build | plan.retest) & set(versions)):
@@ -267,12 +245,13 @@ def _outcome(test: TestResult, table: str, version: int) -> CheckOutcome:
         count=test.failures,
         sample=test.sample,
         message=test.message,
-        recovery=_recovery(table),
+        recovery=recovery(f"gold.{table}"),
     )
 
 
-def _recovery(table: str) -> str:
-    return f"correct gold.{table} or its input, then: lakehouse run --select gold"
+def recovery(subject: str) -> str:
+    """What to do when a test of ``subject`` (``gold.daily``) fails."""
+    return f"correct {subject} or its input, then: lakehouse run --select gold"
 
 
 def _tidy(message: str | None) -> str:

@@ -234,6 +234,7 @@ class Project:
             for column in node.get("columns", {}).values()
             if column.get("data_type")
         ]
+        macros = self._macro_texts(node)
         enforced = tuple(constraints(where, node)) if materialized == "delta" else ()
         return Model(
             name=name,
@@ -254,8 +255,8 @@ class Project:
                     self._content(node),
                     settings,
                     types,
-                    *self._macro_texts(node),
-                    *self._asked(node),
+                    *macros,
+                    *self._asked(str(node.get("raw_code") or ""), *macros),
                     *([enforced] if enforced else []),
                 ]
             ),
@@ -278,9 +279,8 @@ class Project:
         except OSError:  # of a package, whose version says what is in it
             return str(checksum["checksum"])
 
-    def _asked(self, node: Mapping[str, Any]) -> list[Any]:
-        """The project's variables and those of the environment that the node's text, or a macro's, may ask for."""
-        texts = [str(node.get("raw_code") or ""), *self._macro_texts(node)]
+    def _asked(self, *texts: str) -> list[Any]:
+        """The project's variables and those of the environment that a model's text, or its macros', may ask for."""
         names = sorted({name for text in texts for name in _ENV_VAR.findall(text)})
         asked: list[Any] = [{name: os.environ.get(name) for name in names}] if names else []  # noqa: TID251  dbt reads them
         if self._variables and any("var(" in text for text in texts):

@@ -83,11 +83,8 @@ def shrunk_entry(file: Mapping[str, Any], vector: Vector) -> dict[str, Any]:
         elif kind in ("min", "max"):
             try:
                 stats[f"{kind}Values"][column] = lower_bound(value) if kind == "min" else upper_bound(value)
-            except (
-                ValueError,
-                OverflowError,
-            ):  # another writer's: a bound that is not exact as a number of JSON
-                doubtful.add(column)
+            except (ValueError, OverflowError):
+                doubtful.add(column)  # another writer's: no exact number in JSON
     for column in doubtful:
         stats["minValues"].pop(column, None)
         stats["maxValues"].pop(column, None)
