@@ -19,7 +19,8 @@ from lakehouse import names
 from lakehouse.connectors.base import FAST, Care, Extract, KeptFile
 from lakehouse.connectors.columns import clean_names, one_spelling
 from lakehouse.connectors.encoding import as_utf8
-from lakehouse.connectors.json_lines import judge, salvage_json
+from lakehouse.connectors.json_cut import Form
+from lakehouse.connectors.json_lines import judge, salvage_json, uniform
 from lakehouse.connectors.local import LocalFile
 from lakehouse.connectors.rejects import empty, first_line, keep, reject_file
 from lakehouse.errors import SourceError
@@ -50,7 +51,13 @@ def read_json(files: Sequence[LocalFile], spool: Path, *, array: bool, care: Car
             kind = "not an array of objects" if is_broken else "unreadable"
             rejects.append(reject_file(file, f"json: {kind}: {first_line(error)}", kept[-1]))
             continue
-        keys = None if file.name in care.careful or text.has_marks or text.problem else judge(text)
+        keys = None
+        if not (file.name in care.careful or text.has_marks or text.problem):
+            form = uniform(text)
+            if form is not None:
+                frames += _scan(text.path, file.name, form.keys, (), form)
+                continue
+            keys = judge(text)
         if keys is None:
             salvaged = salvage_json(text, spool)
             rejects.append(salvaged.rejects)
@@ -63,21 +70,28 @@ def read_json(files: Sequence[LocalFile], spool: Path, *, array: bool, care: Car
     return Extract(frame, pl.concat(rejects), kept=tuple(kept))
 
 
-def _scan(path: Path, name: str, keys: Sequence[str], broken_rows: Iterable[int]) -> list[pl.LazyFrame]:
-    """A scan with every key of every object as a text column; nothing for a file without lines."""
+def _scan(
+    path: Path, name: str, keys: Sequence[str], broken_rows: Iterable[int], form: Form | None = None
+) -> list[pl.LazyFrame]:
+    """A scan with every key of every object as a text column; nothing for a file without lines.
+
+    Args:
+        form: what every line has; without it the lines are parsed.
+    """
     if path.stat().st_size == 0:
         return []
     row = f"{names.SOURCE_ROW}_{uuid.uuid4().hex[:8]}"  # no source has this key
-    nothing = f"{row}_nothing"  # the reader asks for one key at least: objects without any are rows, too
-    schema = dict.fromkeys([*keys, nothing], pl.String())
+    if form is not None:
+        frame = form.scan(path, row)
+    else:
+        nothing = f"{row}_nothing"  # the reader asks for one key at least: objects without any are rows, too
+        schema = dict.fromkeys([*keys, nothing], pl.String())
+        # This reader takes every path for a pattern.
+        pattern = glob.escape(str(path))
+        frame = pl.scan_ndjson(pattern, schema=schema, row_index_name=row, row_index_offset=1).drop(nothing)
     # Keys come in no order that a second reading would repeat. Which of two becomes ``id_2`` must not hang on it.
     ordered = sorted(keys, key=lambda key: (clean_names([key]) != [key], key.swapcase()))
-    frame = (
-        # This reader takes every path for a pattern.
-        pl.scan_ndjson(glob.escape(str(path)), schema=schema, row_index_name=row, row_index_offset=1)
-        .drop(nothing)
-        .rename(dict(zip(ordered, clean_names(ordered), strict=True)))
-    )
+    frame = frame.rename(dict(zip(ordered, clean_names(ordered), strict=True)))
     broken = list(broken_rows)
     if broken:
         frame = frame.filter(~pl.col(row).is_in(broken))

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.connectors.encoding import MARK, decode, printable
+from lakehouse.connectors.json_cut import Form, form_of
 from lakehouse.connectors.json_numbers import EXTREME, FLOAT, LONG, is_exact, keeps_digits
 from lakehouse.connectors.json_template import match
 from lakehouse.connectors.local import LINE_LIMIT_BYTES, LineReader, LocalFile
@@ -45,6 +46,16 @@ class SalvagedJson:
     broken_rows: tuple[int, ...]
     rejects: pl.DataFrame
     is_partial: bool
+
+
+def uniform(file: LocalFile) -> Form | None:
+    """The form that all lines of the file have, so that they need not be parsed; None where they have none in common."""
+    if file.size_bytes == 0 or file.has_long_line():
+        return None
+    try:
+        return form_of(file)
+    except (pl.exceptions.PolarsError, OSError):
+        return None  # broken encoding: said where the file is judged
 
 
 def judge(file: LocalFile) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,8 @@ _SAMPLE_LINES = 500
 _ODD_LINES = 4_000
 _ODD_LINE_BYTES = 1 << 14
 
-_LINE = "line"
+#: The column of a file's lines.
+LINE = "line"
 _SPACE = r"[ \t]*"
 _ASCII = r'"(?:[ !#-\[\]-~]|\\["\\/bfnrt])*"'
 # Half a surrogate pair is no text: both halves, or none.
@@ -56,9 +57,9 @@ def match(file: LocalFile) -> Matched | None:
         return None
     nested = {key for value in sample for key, part in value.items() if isinstance(part, dict | list)}
     for text, numbers in _forms(head):
-        is_sound = pl.col(_LINE).str.contains(template(keys, nested, text, numbers))
+        is_sound = pl.col(LINE).str.contains(template(keys, nested, text, numbers))
         if numbers == LONG_PATTERN:
-            is_sound &= are_exact(pl.col(_LINE))
+            is_sound &= are_exact(pl.col(LINE))
         odd = _odd_lines(file, is_sound)
         if odd is not None:
             return Matched(keys, odd)
@@ -95,11 +96,8 @@ def template(keys: Sequence[str], nested: set[str], text: str, number: str) -> s
 
 def _sample(head: bytes) -> list[dict[str, Any]]:
     """The objects of the file's first whole lines; what is none is left out."""
-    lines = head.split(b"\n")
-    if len(head) == SAMPLE_BYTES:
-        lines = lines[:-1]
     found = []
-    for line in lines[:_SAMPLE_LINES]:
+    for line in sample_lines(head):
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
@@ -107,6 +105,19 @@ def _sample(head: bytes) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             found.append(value)
     return found
+
+
+def sample_lines(head: bytes) -> list[bytes]:
+    """The first whole lines of a file that begins with ``head``."""
+    lines = head.split(b"\n")
+    if len(head) == SAMPLE_BYTES or not lines[-1]:
+        lines = lines[:-1]
+    return lines[:_SAMPLE_LINES]
+
+
+def are_plain(keys: Iterable[str]) -> bool:
+    """True for keys that stand in a file as they are."""
+    return all(key.isprintable() and '"' not in key and "\\" not in key for key in keys)
 
 
 def _ordered_keys(sample: Sequence[dict[str, Any]]) -> tuple[str, ...]:
@@ -120,16 +131,15 @@ def _ordered_keys(sample: Sequence[dict[str, Any]]) -> tuple[str, ...]:
             else:
                 keys.insert(place, key)
                 place += 1
-    plain = all(key.isprintable() and '"' not in key and "\\" not in key for key in keys)
-    return tuple(keys) if plain else ()
+    return tuple(keys) if are_plain(keys) else ()
 
 
 def _odd_lines(file: LocalFile, is_sound: pl.Expr) -> tuple[str, ...] | None:
     """The lines that are not sound; None when they are too many or too long to be held."""
-    line = pl.col(_LINE)
+    line = pl.col(LINE)
     size = line.str.len_bytes()
     odd = (
-        pl.scan_lines(file.path, name=_LINE, glob=False)
+        pl.scan_lines(file.path, name=LINE, glob=False)
         .filter(~is_sound | (size > LINE_LIMIT_BYTES))
         .select(pl.when(size <= _ODD_LINE_BYTES).then(line))
         .head(_ODD_LINES)
