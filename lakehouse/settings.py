@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         description="When the files that may hold a batch's keys have at least so many rows, an index in the state folder "
         "tells where each key is (24 to 40 bytes a row, made again when lost). With fewer rows the files' keys are read.",
     )
+    row_copies_size: str = Field(
+        "20GiB",
+        description="Room in the state folder for rows of large histories laid out singly, so that a batch does not decode the "
+        "whole table to find a few of them (about four times what they take in the table); 1B = none.",
+    )
     compression_level: int = Field(1, ge=1, le=19, description="zstd level of Parquet files.")
     max_batch_size: str = Field(
         "512MiB", description="Input of one batch; a single larger file is a batch of its own."
@@ -134,7 +139,7 @@ class Settings(BaseSettings):
         "http://127.0.0.1:3000", description="Address of the Dagster UI, for links in alerts."
     )
 
-    @field_validator("memory_limit", "target_file_size", "max_batch_size")
+    @field_validator("memory_limit", "target_file_size", "max_batch_size", "row_copies_size")
     @classmethod
     def _size(cls, value: str, info: Any) -> str:
         if value or info.field_name != "memory_limit":
@@ -186,6 +191,10 @@ class Settings(BaseSettings):
     @cached_property
     def target_file_bytes(self) -> int:
         return validation.parse_size(self.target_file_size)
+
+    @property
+    def row_copies_bytes(self) -> int:
+        return validation.parse_size(self.row_copies_size)
 
     @cached_property
     def max_batch_bytes(self) -> int:

@@ -6,7 +6,7 @@ Both the stage (new bronze batches) and a replay (released rows of old ones) go 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import cast
@@ -19,7 +19,14 @@ from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
 from lakehouse.silver.index import KeyIndex
-from lakehouse.silver.prepare import LINEAGE_SCHEMA, PLACE_SCHEMA, SEQUENCE, SEQUENCE_TEXT, with_file_order
+from lakehouse.silver.prepare import (
+    LINEAGE_SCHEMA,
+    PLACE_SCHEMA,
+    SEQUENCE,
+    SEQUENCE_TEXT,
+    with_file_order,
+)
+from lakehouse.silver.row_copies import LARGE_ROWS, RowCopies
 from lakehouse.silver.shape import shape, table_schema, with_own_sequence
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite, candidate_files, existing_rows, rewrite
@@ -117,15 +124,11 @@ def _merge_slice(
     if silver.delete_when is not None:
         content.append(names.IS_DELETED)
 
-    def existing(
-        columns: Sequence[str],
-        among: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None,
-        since: datetime | None = None,
-    ) -> pl.DataFrame:
+    def existing(columns: Sequence[str]) -> pl.DataFrame:
         wanted = [*dict.fromkeys([*key, *columns])]
         if snapshot is None:
             return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})
-        return existing_rows(snapshot, changes, key, wanted, among, since)
+        return existing_rows(snapshot, changes, key, wanted)
 
     if silver.mode == "append":
         there = _places(snapshot, changes, key, None, spool)
@@ -144,11 +147,8 @@ def _merge_slice(
     _check_beginnings(pipeline, changes)
     changes = changes.drop(SEQUENCE_TEXT, strict=False)
     content = [name for name in content if name not in silver.sequence_by]
-    known = existing(
-        list(schema),
-        lambda versions: merge.versions_concerned(versions, changes, key),
-        since=cast("datetime | None", changes[SEQUENCE].min()),
-    )
+    columns = list(schema)
+    known = existing(columns) if snapshot is None else _known_versions(snapshot, changes, key, columns, spool)
     merged = merge.merge_history(changes, known, key, content)
     return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
 
@@ -174,12 +174,21 @@ def _check_beginnings(pipeline: Pipeline, changes: pl.DataFrame) -> None:
 
 
 def _places(
-    snapshot: Snapshot | None, changes: pl.DataFrame, key: Sequence[str], sequence: str | None, spool: Spool
+    snapshot: Snapshot | None,
+    changes: pl.DataFrame,
+    key: Sequence[str],
+    sequence: str | None,
+    spool: Spool,
+    since: datetime | None = None,
 ) -> pl.DataFrame | None:
-    """The changes' keys that the table has, with sequence and place, from the index; None where reading costs no more."""
+    """The changes' keys that the table has, with sequence and place, from the index; None where reading costs no more.
+
+    Args:
+        since: of a history. What ended before this instant is left out where whole files hold nothing else.
+    """
     if snapshot is None:
         return None
-    near = snapshot.files().filter(pl.col("uri").is_in(candidate_files(snapshot, changes, key)))
+    near = snapshot.files().filter(pl.col("uri").is_in(candidate_files(snapshot, changes, key, since)))
     if int((near["num_records"] + near["num_deleted"]).sum() or 0) < max(spool.index_min_rows, 1):
         return None
     index = KeyIndex(spool.index_folder / snapshot.table.name, key, sequence, spool.memory_bytes)
@@ -213,6 +222,25 @@ def _known_rows(
     # Without ties this reads nothing, and has the columns and types that the others are filled up to.
     whole = existing_rows(snapshot, tied, key, columns)
     return pl.concat([whole, found.join(tied, on=key, how="anti")], how="diagonal")
+
+
+def _known_versions(
+    snapshot: Snapshot, changes: pl.DataFrame, key: Sequence[str], columns: Sequence[str], spool: Spool
+) -> pl.DataFrame:
+    """The versions of a history that the changes can touch, whole, and where they stand.
+
+    In a large table the index says where, and only those rows are read, from copies by rows where a file has them all over.
+    """
+    since = cast("datetime | None", changes[SEQUENCE].min())
+    places = _places(snapshot, changes, key, None, spool, since)
+    if places is None:
+        return existing_rows(
+            snapshot, changes, key, columns, lambda rows: merge.versions_concerned(rows, changes, key), since
+        )
+    folder, large = spool.copies_folder / snapshot.table.name, min(LARGE_ROWS, spool.index_min_rows)
+    copies = RowCopies(folder, spool.copies_bytes, large)
+    versions = copies.rows_at(snapshot, places, columns)
+    return merge.versions_concerned(versions.lazy(), changes, key).collect()
 
 
 def bronze_rows(bronze: Snapshot, batches: Sequence[int]) -> pl.LazyFrame:

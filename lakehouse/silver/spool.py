@@ -47,6 +47,8 @@ class Spool:
         self.folder = scratch.new_folder(settings.state_dir)
         self.index_folder = Path(settings.state_dir, "index")
         self.index_min_rows = settings.key_index_min_rows
+        self.copies_folder = Path(settings.state_dir, "rows")
+        self.copies_bytes = settings.row_copies_bytes
         self._memory = memory or SharedMemory(settings.memory_limit_bytes)
         self._taken_bytes: int | None = None
         self._pipeline, self._sample = pipeline, sample

@@ -34,10 +34,19 @@ class Rewrite:
 
 
 def candidate_files(
-    snapshot: Snapshot, changes: pl.DataFrame | pl.LazyFrame, key: Sequence[str]
+    snapshot: Snapshot,
+    changes: pl.DataFrame | pl.LazyFrame,
+    key: Sequence[str],
+    since: datetime | None = None,
 ) -> list[str]:
-    """URIs of the files whose statistics allow a key of ``changes``."""
+    """URIs of the files whose statistics allow a key of ``changes``.
+
+    Args:
+        since: of a history. Files in which every version ended before this instant are left out.
+    """
     files = snapshot.files()
+    if since is not None:
+        files = files.filter(~pl.col("uri").is_in(files_of_ended(snapshot, before=since)))
     if files.is_empty():
         return []
     ends = [
@@ -82,10 +91,7 @@ def existing_rows(
         since: of a history. Files in which every version ended before this instant are not opened.
     """
     wanted = [*dict.fromkeys([*key, *columns])]
-    uris = candidate_files(snapshot, changes, key)
-    if since is not None:
-        over = set(files_of_ended(snapshot, before=since))
-        uris = [uri for uri in uris if uri not in over]
+    uris = candidate_files(snapshot, changes, key, since)
     if not uris:
         schema = snapshot.schema()
         return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})

@@ -12,6 +12,7 @@ import pytest
 from asset_checks.base import Subject
 from asset_checks.silver import silver_checks
 from lakehouse.ops.maintenance import maintain
+from lakehouse.silver import row_copies
 from lakehouse.storage import Snapshot
 from tests.lakes import OrdersLake
 
@@ -94,11 +95,15 @@ def test_files_of_versions_that_ended_before_a_batch_are_not_opened_by_it(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_large", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_any_batches_with_maintenance_between_them_give_what_one_batch_gives(
-    tmp_path: Path, seed: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, is_large: bool
 ) -> None:
-    """Late rows, repetitions, deletions and returns; the instants of one batch reach far back."""
+    """Late rows, repetitions, deletions and returns; the instants of one batch reach far back.
+
+    In a large table keys are found by the index, and rows in copies.
+    """
     rng = random.Random(seed)
     events = [
         f"{rng.randrange(6)},{rng.randrange(3)},{rng.choice(['a', 'b', 'D'])},{rng.randrange(40) * 500_000 + 1}"
@@ -107,6 +112,9 @@ def test_any_batches_with_maintenance_between_them_give_what_one_batch_gives(
     events.sort(key=lambda event: int(event.split(",")[3]) + rng.randrange(8_000_000))
     at_once, piece_by_piece = history(tmp_path / "one"), history(tmp_path / "many")
     at_once.arrive(*events)
+    if is_large:
+        piece_by_piece.settings = piece_by_piece.settings.model_copy(update={"key_index_min_rows": 0})
+        monkeypatch.setattr(row_copies, "_FEW", 1.0)
     while events:
         taken = rng.randrange(1, 9)
         piece_by_piece.arrive(*events[:taken])
@@ -115,6 +123,7 @@ def test_any_batches_with_maintenance_between_them_give_what_one_batch_gives(
             maintained(piece_by_piece)
         ended_and_others(silver(piece_by_piece))
     assert piece_by_piece.rows(*VERSION) == at_once.rows(*VERSION)
+    assert any(Path(piece_by_piece.settings.state_dir, "rows", "orders").glob("*.arrow")) == is_large
 
 
 def test_a_version_begun_twice_is_found_in_an_old_file_of_ended_ones(tmp_path: Path) -> None:

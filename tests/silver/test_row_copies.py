@@ -1,0 +1,233 @@
+"""Copies by rows: they give what reading Parquet gives, whatever the columns, and whatever happened to a copy."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy
+import polars as pl
+import pytest
+
+from lakehouse import names
+from lakehouse.silver import row_copies
+from lakehouse.silver.prepare import FILE, POSITION
+from lakehouse.silver.row_copies import RowCopies
+from lakehouse.silver.row_layout import RowLayout
+from lakehouse.storage import Lake, Snapshot
+from lakehouse.storage.table import ROW_GROUP_ROWS
+
+ROWS = 5 * ROW_GROUP_ROWS + 7
+ROOM = 1 << 40
+INSTANT = datetime(2024, 2, 29, 23, 59, 59, 999_999, UTC)
+
+
+def table(rows: int = ROWS) -> pl.DataFrame:
+    number = pl.int_range(rows, eager=True).alias("id")
+    return number.to_frame().with_columns(
+        name=pl.when(pl.col("id") % 3 > 0).then(pl.format("n{} žluť", "id")),
+        amount=pl.when(pl.col("id") % 5 > 0).then(pl.col("id") / 7),
+        price=pl.when(pl.col("id") % 2 > 0).then(pl.col("id").cast(pl.Decimal(18, 2))),
+        at=pl.from_epoch("id", time_unit="s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),
+    )
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Snapshot:
+    found = Lake(str(tmp_path / "lake")).table("silver", "orders")
+    frame = table()
+    return found.create(frame.schema, add=found.stage(frame.lazy()))
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> RowCopies:
+    return RowCopies(tmp_path / "state" / "orders", ROOM, large_rows=ROWS)
+
+
+def places(snapshot: Snapshot, positions: Any) -> pl.DataFrame:
+    (path,) = snapshot.files()["path"]
+    return pl.DataFrame(
+        {"id": positions, FILE: [path] * len(positions), POSITION: positions},
+        schema={"id": pl.Int64, FILE: pl.String, POSITION: pl.UInt32},
+    )
+
+
+def all_over(step: int = 997) -> list[int]:
+    return [*range(0, ROWS, step), ROWS - 1]
+
+
+def read(copies: RowCopies, snapshot: Snapshot, positions: Any) -> pl.DataFrame:
+    found = copies.rows_at(snapshot, places(snapshot, positions), list(snapshot.schema()))
+    assert found[POSITION].to_list() == sorted(positions)
+    return found.drop(FILE, POSITION)
+
+
+def files(copies: RowCopies) -> list[Path]:
+    return sorted(copies.folder.iterdir()) if copies.folder.exists() else []
+
+
+VALUES: dict[str, tuple[pl.DataType, list[Any]]] = {
+    "i8": (pl.Int8(), [-128, None, 127]),
+    "u64": (pl.UInt64(), [0, None, 2**64 - 1]),
+    "f64": (pl.Float64(), [float("nan"), None, -0.0]),
+    "f32": (pl.Float32(), [float("inf"), None, 1.5]),
+    "flag": (pl.Boolean(), [True, None, False]),
+    "day": (pl.Date(), [date(1, 1, 1), None, date(9999, 12, 31)]),
+    "instant": (pl.Datetime("us", "UTC"), [INSTANT, None, datetime(1, 1, 1, tzinfo=UTC)]),
+    "local": (pl.Datetime("us"), [INSTANT.replace(tzinfo=None), None, INSTANT.replace(tzinfo=None, year=1968)]),
+    "text": (pl.String(), ["", None, "a\x00ß\U0001f600,\n"]),
+    "price": (pl.Decimal(38, 4), [Decimal("-1234567890123456789012345678901234.5678"), None, Decimal("0.0000")]),
+    names.OBSERVED_AT: (pl.List(pl.Datetime("us", "UTC")), [[INSTANT], None, [INSTANT, datetime(1969, 1, 1, tzinfo=UTC), INSTANT]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", [[name] for name in VALUES] + [list(VALUES)], ids=[*VALUES, "all"])
+def test_a_row_is_unpacked_as_it_was_packed(chosen: list[str]) -> None:
+    frame = pl.DataFrame([pl.Series(name, VALUES[name][1], VALUES[name][0]) for name in chosen])
+    for rows in (frame, frame[:2], frame[1:2], frame[::-1]):
+        layout = RowLayout.of(rows.schema)
+        assert layout is not None
+        found = layout.unpacked(layout.packed(rows))
+        assert found.schema == rows.schema
+        assert found.equals(rows), found
+        assert [str(value) for value in found.rows()] == [str(value) for value in rows.rows()]  # -0.0, too
+
+
+def test_there_is_no_layout_for_a_column_that_is_no_single_value() -> None:
+    for dtype in (pl.List(pl.Int64), pl.Struct({"a": pl.Int64}), pl.Binary()):
+        assert RowLayout.of({"id": pl.Int64(), "other": dtype}) is None
+
+
+@pytest.mark.parametrize("instants", [[], [None], [INSTANT, None]])
+def test_a_list_that_would_be_another_is_not_packed(instants: list[Any]) -> None:
+    frame = pl.DataFrame(
+        {names.OBSERVED_AT: [instants]}, schema={names.OBSERVED_AT: VALUES[names.OBSERVED_AT][0]}
+    )
+    layout = RowLayout.of(frame.schema)
+    assert layout is not None
+    with pytest.raises(ValueError, match="is missing"):
+        layout.packed(frame)
+
+
+def test_rows_come_from_the_copy_which_is_made_once(snapshot: Snapshot, copies: RowCopies) -> None:
+    frame = table()
+    assert read(copies, snapshot, all_over()).equals(frame[all_over()])
+    (made,) = files(copies)
+    Path(snapshot.uris()[0]).unlink()  # nothing is left to be read but the copy
+    assert read(copies, snapshot, all_over(1_009)).equals(frame[all_over(1_009)])
+    assert files(copies) == [made]
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [range(500), range(0, ROWS, 9), [3]],
+    ids=["one row group", "every ninth row", "one row"],
+)
+def test_what_is_had_sooner_by_decoding_is_not_copied(
+    snapshot: Snapshot, copies: RowCopies, positions: Any
+) -> None:
+    assert read(copies, snapshot, positions).equals(table()[list(positions)])
+    assert files(copies) == []
+
+
+def test_a_smaller_file_is_not_copied(snapshot: Snapshot, tmp_path: Path) -> None:
+    copies = RowCopies(tmp_path / "state" / "orders", ROOM, large_rows=ROWS + 1)
+    read(copies, snapshot, all_over())
+    assert files(copies) == []
+
+
+def test_no_copy_is_made_beyond_the_limit_of_all_tables(snapshot: Snapshot, copies: RowCopies) -> None:
+    read(copies, snapshot, all_over())
+    (made,) = files(copies)
+    room = made.stat().st_size
+    beside = RowCopies(copies.folder.parent / "others", int(room * 1.5), large_rows=ROWS)
+    assert read(beside, snapshot, all_over()).equals(table()[all_over()])
+    assert files(beside) == []
+    alone = RowCopies(copies.folder.parent.parent / "elsewhere" / "others", int(room * 1.5), large_rows=ROWS)
+    read(alone, snapshot, all_over())
+    assert len(files(alone)) == 1
+
+
+def test_no_copy_is_made_on_a_disk_that_is_nearly_full(
+    snapshot: Snapshot, copies: RowCopies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_copies, "_LEFT_ON_DISK", 1.0)
+    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
+    assert files(copies) == []
+
+
+def _cut_short(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _turned_to_zeros(file: Path) -> None:
+    with open(file, "r+b") as opened:
+        opened.seek(file.stat().st_size // 3)
+        opened.write(bytes(file.stat().st_size // 3))
+
+
+def _of_other_rows(file: Path) -> None:
+    """A whole copy, but of rows in another order."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(file)) as opened:
+        before = pa.ipc.open_file(opened).read_all()
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, before.schema) as writer:
+        for batch in before.to_batches():
+            writer.write_batch(batch.take(pa.array(range(len(batch)))[::-1]))
+
+
+@pytest.mark.parametrize("harm", [_cut_short, _emptied, _turned_to_zeros, _of_other_rows])
+def test_a_damaged_copy_is_told_of_and_made_again(
+    snapshot: Snapshot, copies: RowCopies, harm: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(copies, snapshot, all_over())
+    (made,) = files(copies)
+    harm(made)
+    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
+    assert "not read from their copy" in caplog.text
+    assert files(copies) == []
+    read(copies, snapshot, all_over())
+    assert files(copies) == [made]
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(
+    snapshot: Snapshot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+    copies = RowCopies(tmp_path / "state" / "orders", ROOM, large_rows=ROWS)
+    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
+    assert "not read from their copy" in caplog.text
+
+
+def test_deleted_rows_keep_their_places(snapshot: Snapshot, copies: RowCopies) -> None:
+    (path,) = snapshot.files()["path"]
+    snapshot.commit(delete={path: numpy.array([0, 5, 1_000])})
+    shrunk = snapshot.table.snapshot()
+    assert read(copies, shrunk, all_over()).equals(table()[all_over()])
+
+
+def test_a_column_that_came_later_is_empty_and_old_copies_go_after_an_hour(
+    snapshot: Snapshot, copies: RowCopies
+) -> None:
+    read(copies, snapshot, all_over())
+    (old,) = files(copies)
+    wider = snapshot.add_columns({"colour": pl.String()})
+    expected = table()[all_over()].with_columns(colour=pl.lit(None, pl.String))
+    assert read(copies, wider, all_over()).equals(expected)
+    assert len(files(copies)) == 2
+    left = copies.folder / "killed.tmp"
+    left.write_bytes(b"half a copy")
+    for file in (old, left):
+        os.utime(file, (time.time() - 3_700,) * 2)
+    read(copies, wider, all_over())
+    assert len(files(copies)) == 1
+    assert old not in files(copies)
