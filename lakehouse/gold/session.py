@@ -20,6 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage import (
     Lake,
     Snapshot,
+    deleted_rows,
     prepare_connection,
     quote_identifier,
     quote_literal,
@@ -119,11 +120,14 @@ class BuildSession:
         # Not in dbt's profile: where that is another, dbt parses the whole project again, and this folder is the process's own.
         spill = scratch.process_folder(self.settings.state_dir) / "duckdb"
         connection.execute(f"SET GLOBAL temp_directory = {quote_literal(str(spill))}")
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {PLAN_SCHEMA}")
+        inputs = {table for plan in self.plans.values() for table in plan.inputs}
         for schema, snapshots in (("silver", self.silver), ("gold", self.gold)):
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             for name, snapshot in snapshots.items():
-                connection.execute(view_sql(f"{schema}.{quote_identifier(name)}", snapshot))
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {PLAN_SCHEMA}")
+                is_read = f"{schema}/{name}" in inputs and snapshot.has_deletions
+                deleted = _note_deleted(connection, f"{schema}.{name}", snapshot) if is_read else None
+                connection.execute(view_sql(f"{schema}.{quote_identifier(name)}", snapshot, deleted))
         connection.execute(
             f"CREATE OR REPLACE TABLE {PLAN_SCHEMA}.models (model VARCHAR, incremental BOOLEAN)"
         )
@@ -167,6 +171,15 @@ class BuildSession:
                         )
                     finally:
                         cursor.close()
+
+
+def _note_deleted(connection: Any, name: str, snapshot: Snapshot) -> str:
+    """Make the table of a version's deleted rows that its view reads; the table's name."""
+    table = f"{PLAN_SCHEMA}.{quote_identifier(f'deleted from {name}')}"
+    connection.register("handed_over", deleted_rows(snapshot).to_arrow())
+    connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT file, gone::BIT AS gone FROM handed_over")
+    connection.unregister("handed_over")
+    return table
 
 
 def find(session_id: str) -> BuildSession | None:

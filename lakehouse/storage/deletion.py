@@ -122,6 +122,14 @@ class Gone:
 
         return numpy.array(self.bitmap.to_array(), dtype=numpy.uint32)
 
+    def bits(self, rows: int) -> bytes:
+        """A bit for each of a file's rows, 1 where it is gone, the first row's in front; zeros fill the last byte."""
+        import numpy
+
+        mask = numpy.zeros(rows, dtype=bool)
+        mask[self.positions] = True
+        return numpy.packbits(mask).tobytes()
+
     def beyond(self, other: Gone) -> Any:
         """Positions gone here and not there, ascending, as a NumPy array."""
         import numpy

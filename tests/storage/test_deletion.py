@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from lakehouse.errors import CommitConflict, StorageError
-from lakehouse.storage import Lake, Snapshot, Table, duckdb_source
+from lakehouse.storage import Lake, Snapshot, Table, deleted_rows, duckdb_source
 from lakehouse.storage import snapshot as snapshot_module
 from lakehouse.storage.commits import CHECKPOINT_INTERVAL
 from lakehouse.storage.version import RECENT
@@ -70,6 +70,55 @@ def test_every_reader_sees_the_rows_that_are_left(table: Table) -> None:
         assert [
             row[0] for row in connection.execute(f"SELECT id FROM {source} ORDER BY id").fetchall()
         ] == expected
+
+
+def noted(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> str:
+    """As a gold build reads a version: its deleted rows are in a table."""
+    connection.register("found", deleted_rows(snapshot).to_arrow())
+    connection.execute("CREATE OR REPLACE TABLE gone AS SELECT file, gone::BIT AS gone FROM found")
+    return duckdb_source(snapshot, deleted="gone")
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_deleted_rows_in_a_table_hide_the_same_rows(table: Table, threads: int) -> None:
+    rng = numpy.random.default_rng(threads)
+    connection = duckdb.connect(config={"threads": threads})
+    for step in range(4):
+        snapshot = table.snapshot()
+        files = snapshot.files().filter(pl.col("num_records") > 100)
+        # One file stays whole, and others lose their first, their last or any rows; there are always some behind a full byte.
+        worn = files.sort("min.id").tail(2 + step % 2)
+        gone = {path: numpy.unique([0, rows - 1, *rng.integers(0, rows, 30)]) for path, rows in worn.select("path", pl.col("num_records") + pl.col("num_deleted")).iter_rows()}  # fmt: skip
+        snapshot.commit(delete=gone)
+        if step == 2:
+            table.snapshot().add_columns({"note": pl.String()})
+        now = table.snapshot()
+        source = noted(connection, now)
+        for where, chosen in (("true", pl.lit(True)), ("id BETWEEN 390 AND 420", pl.col("id").is_between(390, 420)), ("id = 1199", pl.col("id") == 1199)):  # fmt: skip
+            found = connection.execute(f"SELECT id FROM {source} WHERE {where} ORDER BY id").fetchall()
+            assert [row[0] for row in found] == sorted(now.scan().filter(chosen).collect()["id"].to_list())
+        columns = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        assert [row[0] for row in columns] == list(now.schema())
+
+
+def test_a_column_called_as_duckdb_calls_the_files_number(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"id": [1, 2, 3], "file_index": [7, 8, 9], "file": ["a", "b", "c"], "gone": [1, 1, 1]}
+    )
+    connection = duckdb.connect()
+    for names in (frame.columns, ["id", "file", "gone"]):
+        other = Lake(str(tmp_path / str(len(names)))).table("silver", "orders")
+        rows = frame.select(names)
+        snapshot = other.create(rows.schema, add=other.stage(rows.lazy()))
+        snapshot.commit(delete={snapshot.files()["path"][0]: numpy.array([1])})
+        assert connection.execute(f"FROM {noted(connection, other.snapshot())} ORDER BY id").fetchall() == [
+            rows.row(0), rows.row(2),
+        ]  # fmt: skip
+
+
+def test_a_table_of_deleted_rows_is_of_all_files(table: Table) -> None:
+    with pytest.raises(ValueError, match="all of the version's files"):
+        duckdb_source(table.snapshot(), table.snapshot().uris()[:1], "gone")
 
 
 @pytest.mark.parametrize("window", [1, 2, 100, 400])
