@@ -22,8 +22,8 @@ from lakehouse.connectors.local import LocalFile
 _MAX_KEYS = 500
 #: As the parser would write it: no zero at the end of a fraction, no exponent, no minus before zero.
 _NUMBER = r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]"
-#: With zeros at the end of a fraction, which the parser leaves out.
-_PADDED = r"0|-?[1-9][0-9]*|-?(?:0|[1-9][0-9]*)\.[0-9]+"
+#: With zeros at the end of a fraction, which the parser leaves out of a number that is not long.
+_PADDED = _NUMBER + r"|-?(?:0|[1-9][0-9]{0,8})\.[0-9]{1,6}"
 _TEXT = r'"[^"\\\x00-\x1f]*"'
 
 
@@ -89,6 +89,8 @@ class _Padded:
 
 def form_of(file: LocalFile) -> Form | None:
     """The form that every line of the file has; None when one has another, or is no object.
+
+    Told of the file as it is now: whoever reads it afterwards looks whether it is still the same, as bronze does.
 
     Raises:
         polars.exceptions.PolarsError: the file cannot be read as lines of UTF-8.

@@ -17,7 +17,7 @@ def source_of(snapshot: Snapshot, uris: Sequence[str] | None = None, deleted: st
     as they are: ``count(*)`` over 8 files took 4 ms, and 194 ms through the union that tables with grown columns need.
     """
     if deleted is not None:
-        return _without_deleted(snapshot, duckdb_source(snapshot, deleted=deleted))
+        return _without_deleted(snapshot, duckdb_source(snapshot, uris, deleted))
     uris = snapshot.uris() if uris is None else uris
     # A gold table has deleted rows where another engine has deleted some.
     if snapshot.table.layer != "gold" or not uris or snapshot.has_deletions:

@@ -5,6 +5,7 @@ The dbt plugin finds its session by id, in this process: dbt's profile holds no 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse import scratch
-from lakehouse.errors import GoldBuildError
+from lakehouse.errors import GoldBuildError, LakehouseError
 from lakehouse.gold.changes import find_touched
 from lakehouse.gold.project import Model
 from lakehouse.gold.relations import view_sql
@@ -20,13 +21,14 @@ from lakehouse.settings import Settings
 from lakehouse.storage import (
     Lake,
     Snapshot,
-    deleted_rows,
+    deletion_bits,
     prepare_connection,
     quote_identifier,
     quote_literal,
     store_trouble,
 )
 
+_log = logging.getLogger(__name__)
 #: Schema and table in which SQL can look up whether a model is built incrementally (macro ``is_incremental``).
 PLAN_SCHEMA = "lakehouse_build"
 
@@ -173,11 +175,21 @@ class BuildSession:
                         cursor.close()
 
 
-def _note_deleted(connection: Any, name: str, snapshot: Snapshot) -> str:
-    """Make the table of a version's deleted rows that its view reads; the table's name."""
+def _note_deleted(connection: Any, name: str, snapshot: Snapshot) -> str | None:
+    """Make the table of a version's deleted rows that its view reads; the table's name.
+
+    None where they cannot be read: then the view reads the lists beside them, or fails whoever asks it.
+    """
     table = f"{PLAN_SCHEMA}.{quote_identifier(f'deleted from {name}')}"
-    connection.register("handed_over", deleted_rows(snapshot).to_arrow())
-    connection.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT file, gone::BIT AS gone FROM handed_over")
+    try:
+        bits = deletion_bits(snapshot)
+    except LakehouseError as error:
+        _log.warning("gold reads the lists of deleted rows of %s: %s", name, error.message)
+        return None
+    connection.register("handed_over", bits.to_arrow())
+    connection.execute(
+        f"CREATE OR REPLACE TABLE {table} AS SELECT file, block, gone::BIT AS gone FROM handed_over"
+    )
     connection.unregister("handed_over")
     return table
 

@@ -5,11 +5,8 @@ Both the stage (new bronze batches) and a replay (released rows of old ones) go 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import cast
 
 import polars as pl
 
@@ -18,21 +15,13 @@ from lakehouse.connectors import Batch
 from lakehouse.errors import ContractError
 from lakehouse.pipelines import Pipeline
 from lakehouse.silver import merge
-from lakehouse.silver.index import KeyIndex
-from lakehouse.silver.prepare import (
-    LINEAGE_SCHEMA,
-    PLACE_SCHEMA,
-    SEQUENCE,
-    SEQUENCE_TEXT,
-    with_file_order,
-)
-from lakehouse.silver.row_copies import LARGE_ROWS, RowCopies
+from lakehouse.silver.known import known_rows, known_versions, places
+from lakehouse.silver.prepare import LINEAGE_SCHEMA, PLACE_SCHEMA, SEQUENCE, SEQUENCE_TEXT, with_file_order
 from lakehouse.silver.shape import shape, table_schema, with_own_sequence
 from lakehouse.silver.spool import Spool
 from lakehouse.silver.write import Rewrite, candidate_files, existing_rows, rewrite
 from lakehouse.storage import Snapshot, Table
 
-_log = logging.getLogger(__name__)
 #: Keys alone take so much less memory than rows.
 _KEYS_SHARE = 4
 
@@ -131,7 +120,7 @@ def _merge_slice(
         return existing_rows(snapshot, changes, key, wanted)
 
     if silver.mode == "append":
-        there = _places(snapshot, changes, key, None, spool)
+        there = places(snapshot, changes, key, None, spool)
         return merge.merge_append(changes, existing([]) if there is None else there, key)
     if silver.mode == "upsert":
         if silver.sequence_by:
@@ -139,7 +128,7 @@ def _merge_slice(
             if snapshot is None:
                 known = existing(wanted)
             else:
-                known = _known_rows(snapshot, changes, key, silver.sequence_by, wanted, spool)
+                known = known_rows(snapshot, changes, key, silver.sequence_by, wanted, spool)
         else:
             # Without a sequence the arrival decides, and a replayed row arrived before some that the table has.
             known = with_file_order(existing(list(schema)).lazy(), order).collect()
@@ -148,7 +137,7 @@ def _merge_slice(
     changes = changes.drop(SEQUENCE_TEXT, strict=False)
     content = [name for name in content if name not in silver.sequence_by]
     columns = list(schema)
-    known = existing(columns) if snapshot is None else _known_versions(snapshot, changes, key, columns, spool)
+    known = existing(columns) if snapshot is None else known_versions(snapshot, changes, key, columns, spool)
     merged = merge.merge_history(changes, known, key, content)
     return replace(merged, rows=with_own_sequence(merged.rows, silver.sequence_by[0]))
 
@@ -171,76 +160,6 @@ def _check_beginnings(pipeline: Pipeline, changes: pl.DataFrame) -> None:
     if column in pipeline.spec.source.path_columns:
         hint = "the regular expression under source.path_columns does not fit these files' paths: correct it"
     raise ContractError(f"{start} no {column}, {end}", hint=hint)
-
-
-def _places(
-    snapshot: Snapshot | None,
-    changes: pl.DataFrame,
-    key: Sequence[str],
-    sequence: str | None,
-    spool: Spool,
-    since: datetime | None = None,
-) -> pl.DataFrame | None:
-    """The changes' keys that the table has, with sequence and place, from the index; None where reading costs no more.
-
-    Args:
-        since: of a history. What ended before this instant is left out where whole files hold nothing else.
-    """
-    if snapshot is None:
-        return None
-    near = snapshot.files().filter(pl.col("uri").is_in(candidate_files(snapshot, changes, key, since)))
-    if int((near["num_records"] + near["num_deleted"]).sum() or 0) < max(spool.index_min_rows, 1):
-        return None
-    index = KeyIndex(spool.index_folder / snapshot.table.name, key, sequence, spool.memory_bytes)
-    try:
-        return index.find(snapshot, changes.select(key).unique(), near["path"].to_list())
-    except OSError as error:  # a cache: without it the table is read, which takes longer
-        _log.warning("silver.%s: no key index (%s); the table is read instead", snapshot.table.name, error)
-        return None
-
-
-def _known_rows(
-    snapshot: Snapshot,
-    changes: pl.DataFrame,
-    key: Sequence[str],
-    sequence_by: Sequence[str],
-    columns: Sequence[str],
-    spool: Spool,
-) -> pl.DataFrame:
-    """The table's rows of the changes' keys: key, sequence and place, from the index where it has them.
-
-    A change with another sequence than the table's row wins or loses by that alone. Only where they are equal does the
-    rest of the row decide: it is read for those keys, and null for the others.
-    """
-    found = None
-    if KeyIndex.fits(snapshot.schema(), sequence_by):
-        found = _places(snapshot, changes, key, sequence_by[0], spool)
-    if found is None:
-        found = existing_rows(snapshot, changes, key, sequence_by)
-    order = [*dict.fromkeys([*key, *sequence_by])]
-    tied = changes.select(order).join(found, on=order, how="semi", nulls_equal=True)
-    # Without ties this reads nothing, and has the columns and types that the others are filled up to.
-    whole = existing_rows(snapshot, tied, key, columns)
-    return pl.concat([whole, found.join(tied, on=key, how="anti")], how="diagonal")
-
-
-def _known_versions(
-    snapshot: Snapshot, changes: pl.DataFrame, key: Sequence[str], columns: Sequence[str], spool: Spool
-) -> pl.DataFrame:
-    """The versions of a history that the changes can touch, whole, and where they stand.
-
-    In a large table the index says where, and only those rows are read, from copies by rows where a file has them all over.
-    """
-    since = cast("datetime | None", changes[SEQUENCE].min())
-    places = _places(snapshot, changes, key, None, spool, since)
-    if places is None:
-        return existing_rows(
-            snapshot, changes, key, columns, lambda rows: merge.versions_concerned(rows, changes, key), since
-        )
-    folder, large = spool.copies_folder / snapshot.table.name, min(LARGE_ROWS, spool.index_min_rows)
-    copies = RowCopies(folder, spool.copies_bytes, large)
-    versions = copies.rows_at(snapshot, places, columns)
-    return merge.versions_concerned(versions.lazy(), changes, key).collect()
 
 
 def bronze_rows(bronze: Snapshot, batches: Sequence[int]) -> pl.LazyFrame:

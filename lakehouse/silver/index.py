@@ -161,9 +161,9 @@ class KeyIndex:
         known = dict(snapshot.files().select("path", "uri").iter_rows())
         parts: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         for number, path in enumerate(paths):
-            rows = snapshot.scan_places(self._columns, uris=[known[path]], place=POSITION).collect(
-                engine="streaming"
-            )
+            scan = snapshot.scan_places(self._columns, uris=[known[path]], place=POSITION)
+            # No change has an empty key; a table may have, from before its contract had one, and it has no code.
+            rows = scan.drop_nulls(self.key).collect(engine="streaming")
             codes, checks = _coded(rows, self.key)
             parts["keys"].append(codes)
             parts["checks"].append(codes[:0] if checks is None else checks)

@@ -14,6 +14,8 @@ from lakehouse import names
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Of what a copy is made of; another one is not read.
+_FORMAT = 1
 _VALID = "valid"
 _OTHERS, _NOTHING = "__others", "__nothing"
 _SCALARS = (
@@ -48,8 +50,8 @@ class RowLayout:
 
     @property
     def identity(self) -> str:
-        """What a copy means. Texts of decimals and numbers of instants may be others in another release of the engine."""
-        return repr([pl.__version__, *((name, str(dtype)) for name, dtype in self.schema.items())])
+        """What a copy means. Texts, numbers and hashes may be others in another release of the engine."""
+        return repr([_FORMAT, pl.__version__, *((name, str(dtype)) for name, dtype in self.schema.items())])
 
     @cached_property
     def _record(self) -> Any:

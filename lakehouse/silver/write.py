@@ -68,12 +68,13 @@ def candidate_files(
     return files.filter(possible)["uri"].to_list()
 
 
-def files_of_ended(snapshot: Snapshot, *, before: datetime) -> list[str]:
-    """URIs of a history's files that hold nothing but versions that ended before this instant."""
+def files_of_ended(snapshot: Snapshot, *, before: datetime | None = None) -> list[str]:
+    """URIs of a history's files that hold nothing but versions that ended, and before this instant."""
     files, nulls, last = snapshot.files(), f"null_count.{names.VALID_TO}", f"max.{names.VALID_TO}"
     if not {nulls, last} <= set(files.columns):
         return []
-    return files.filter(pl.col(nulls) == 0, pl.col(last) < before)["uri"].to_list()
+    in_time = pl.lit(True) if before is None else pl.col(last) < before
+    return files.filter(pl.col(nulls) == 0, in_time)["uri"].to_list()
 
 
 def existing_rows(
@@ -82,16 +83,16 @@ def existing_rows(
     key: Sequence[str],
     columns: Sequence[str],
     among: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None,
-    since: datetime | None = None,
+    uris: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """The table's rows whose key is among the changes' keys: key, ``columns``, and where the row stands (streamed).
 
     Args:
         among: picks the rows; default is all that have one of the keys.
-        since: of a history. Files in which every version ended before this instant are not opened.
+        uris: the files to read; default is all whose statistics allow one of the keys.
     """
     wanted = [*dict.fromkeys([*key, *columns])]
-    uris = candidate_files(snapshot, changes, key, since)
+    uris = candidate_files(snapshot, changes, key) if uris is None else list(uris)
     if not uris:
         schema = snapshot.schema()
         return pl.DataFrame(schema={**{name: schema[name] for name in wanted}, **PLACE_SCHEMA})

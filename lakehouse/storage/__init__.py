@@ -4,7 +4,7 @@ from lakehouse.storage.commits import CommitInfo, StagedFile
 from lakehouse.storage.differences import Part, difference
 from lakehouse.storage.duck import (
     connect_duckdb,
-    deleted_rows,
+    deletion_bits,
     duckdb_source,
     duckdb_type,
     prepare_connection,
@@ -27,7 +27,7 @@ __all__ = [
     "StagedFile",
     "Table",
     "connect_duckdb",
-    "deleted_rows",
+    "deletion_bits",
     "difference",
     "duckdb_source",
     "duckdb_type",

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from lakehouse import names
+from lakehouse.connectors.base import Care
 from lakehouse.connectors.json import read_json
 from lakehouse.connectors.json_cut import form_of
 from lakehouse.connectors.local import LocalFile
@@ -104,10 +105,12 @@ def test_one_line_of_another_form_and_the_file_is_parsed(tmp_path: Path, line: s
 def test_line_ends_of_another_system(tmp_path: Path) -> None:
     """Lines that all end so are parsed; a few far behind are cut as the others, and nothing of their ends stays."""
     windows = local(tmp_path, "\r\n".join(ALIKE) + "\r\n")
+    assert form_of(windows) is None
     assert read(windows, tmp_path) == VALUES
     for last in ('"amount":0.5', '"name":"a"'):
         line = f'{{"id":1,{last}}}'
         mixed = local(tmp_path, "\n".join([line] * 2_000 + [f"{line}\r"] * 3))
+        assert form_of(mixed) is not None
         assert {str(row) for row in read(mixed, tmp_path)} == {
             str({"id": "1", **{k: str(v) for k, v in json.loads(f"{{{last}}}").items()}})
         }
@@ -145,6 +148,9 @@ def test_what_the_first_lines_did_not_announce(tmp_path: Path, line: str) -> Non
         b'{"a\\"b":1}\n{"a\\"b":2}\n',
         gzip.compress(b'{"id":1}\n'),
         b'{"id":1,"id":2}\n' * 3,
+        b'{"id":1}\n{"id":2}\n\n',
+        b'{"id":1.50}\n{"id":12345678901234567.10}\n',
+        b'{"id":1.0}\n{"id":12345678901234567890.0}\n',
     ],
 )
 def test_files_without_a_form(tmp_path: Path, content: bytes) -> None:
@@ -186,8 +192,10 @@ def test_cut_is_as_parsed(tmp_path: Path, seed: int) -> None:
     lines = [json.dumps({key: value(kind) for key, kind in kinds.items()}, ensure_ascii=False, separators=(",", ":")) for _ in range(300)]  # fmt: skip
     file = local(tmp_path, "\n".join(lines) + "\n")
     form = form_of(file)
+    with_care = read_json([file], tmp_path, array=False, care=Care(careful=frozenset({file.name}))).frame
     parsed = pl.scan_ndjson(file.path, schema=dict.fromkeys(kinds, pl.String())).collect()
     assert read(file, tmp_path) == parsed.to_dicts()
+    assert with_care.select(parsed.columns).collect().equals(parsed)
     if form is not None:
         assert form.scan(file.path, "row").drop("row").collect().equals(parsed)
     assert (form is not None) or seed % 3 == 0

@@ -16,7 +16,9 @@ import pytest
 from lakehouse.errors import QueryError
 from lakehouse.gold import catalog
 from lakehouse.gold.query import connect_read_only, query
+from lakehouse.storage import duck
 from tests.gold.conftest import Workshop, order
+from tests.gold.groups import rewrite
 
 pytestmark = pytest.mark.slow
 
@@ -177,8 +179,16 @@ def _run(release: Path | None, script: str, *arguments: str) -> subprocess.Compl
     )
 
 
+@pytest.mark.parametrize("worn", ["whole", "a few files with deleted rows", "many"])
 @pytest.mark.parametrize("version", RELEASES)
-def test_another_release_opens_it_offline_without_extensions(daily: Workshop, version: str) -> None:
+def test_another_release_opens_it_offline_without_extensions(
+    daily: Workshop, version: str, worn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if worn != "whole":
+        (path,) = daily.lake.table("silver", "orders").snapshot().files()["path"]
+        last = daily.lake.table("silver", "orders").snapshot().scan().collect().row(-1, named=True)
+        rewrite(daily, set(), [last], {path: [2]})
+        monkeypatch.setattr(duck, "_FEW_WORN", 64 if worn.startswith("a few") else 0)
     release = OTHER_RELEASES / version
     if not (release / "duckdb").is_dir():
         pytest.skip(f"DuckDB {version} is not in {OTHER_RELEASES} (make setup puts it there)")

@@ -15,7 +15,7 @@ import pytest
 
 from lakehouse import names
 from lakehouse.silver import row_copies
-from lakehouse.silver.prepare import FILE, POSITION
+from lakehouse.silver.prepare import POSITION
 from lakehouse.silver.row_copies import RowCopies
 from lakehouse.silver.row_layout import RowLayout
 from lakehouse.storage import Lake, Snapshot
@@ -36,6 +36,11 @@ def table(rows: int = ROWS) -> pl.DataFrame:
     )
 
 
+@pytest.fixture(autouse=True)
+def roomy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_copies, "_LEFT_ON_DISK", 0.0)
+
+
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Snapshot:
     found = Lake(str(tmp_path / "lake")).table("silver", "orders")
@@ -48,22 +53,23 @@ def copies(tmp_path: Path) -> RowCopies:
     return RowCopies(tmp_path / "state" / "orders", ROOM, large_rows=ROWS)
 
 
-def places(snapshot: Snapshot, positions: Any) -> pl.DataFrame:
-    (path,) = snapshot.files()["path"]
-    return pl.DataFrame(
-        {"id": positions, FILE: [path] * len(positions), POSITION: positions},
-        schema={"id": pl.Int64, FILE: pl.String, POSITION: pl.UInt32},
-    )
-
-
 def all_over(step: int = 997) -> list[int]:
     return [*range(0, ROWS, step), ROWS - 1]
 
 
+def places(positions: Any) -> pl.DataFrame:
+    return pl.DataFrame({"id": positions, POSITION: positions}, schema={"id": pl.Int64, POSITION: pl.UInt32})
+
+
+def find(copies: RowCopies, snapshot: Snapshot, positions: Any) -> pl.DataFrame | None:
+    (path,) = snapshot.files()["path"]
+    return copies.find(snapshot, path, ROWS, places(positions))
+
+
 def read(copies: RowCopies, snapshot: Snapshot, positions: Any) -> pl.DataFrame:
-    found = copies.rows_at(snapshot, places(snapshot, positions), list(snapshot.schema()))
-    assert found[POSITION].to_list() == sorted(positions)
-    return found.drop(FILE, POSITION)
+    found = find(copies, snapshot, positions)
+    assert found is not None
+    return found
 
 
 def files(copies: RowCopies) -> list[Path]:
@@ -130,13 +136,13 @@ def test_rows_come_from_the_copy_which_is_made_once(snapshot: Snapshot, copies: 
 def test_what_is_had_sooner_by_decoding_is_not_copied(
     snapshot: Snapshot, copies: RowCopies, positions: Any
 ) -> None:
-    assert read(copies, snapshot, positions).equals(table()[list(positions)])
+    assert find(copies, snapshot, positions) is None
     assert files(copies) == []
 
 
 def test_a_smaller_file_is_not_copied(snapshot: Snapshot, tmp_path: Path) -> None:
     copies = RowCopies(tmp_path / "state" / "orders", ROOM, large_rows=ROWS + 1)
-    read(copies, snapshot, all_over())
+    assert find(copies, snapshot, all_over()) is None
     assert files(copies) == []
 
 
@@ -145,18 +151,42 @@ def test_no_copy_is_made_beyond_the_limit_of_all_tables(snapshot: Snapshot, copi
     (made,) = files(copies)
     room = made.stat().st_size
     beside = RowCopies(copies.folder.parent / "others", int(room * 1.5), large_rows=ROWS)
-    assert read(beside, snapshot, all_over()).equals(table()[all_over()])
+    assert find(beside, snapshot, all_over()) is None
     assert files(beside) == []
     alone = RowCopies(copies.folder.parent.parent / "elsewhere" / "others", int(room * 1.5), large_rows=ROWS)
     read(alone, snapshot, all_over())
     assert len(files(alone)) == 1
 
 
+def test_copies_that_nobody_reads_make_room_for_others(snapshot: Snapshot, copies: RowCopies) -> None:
+    read(copies, snapshot, all_over())
+    (made,) = files(copies)
+    beside = RowCopies(copies.folder.parent / "others", int(made.stat().st_size * 1.5), large_rows=ROWS)
+    yesterday = time.time() - 90_000
+    os.utime(made, (yesterday, yesterday))
+    read(copies, snapshot, all_over())  # somebody has read it
+    assert find(beside, snapshot, all_over()) is None
+    os.utime(made, (yesterday, yesterday))
+    read(beside, snapshot, all_over())
+    assert (files(copies), len(files(beside))) == ([], 1)
+
+
+def test_a_copy_that_becomes_larger_than_its_first_rows_told_is_given_up(
+    tmp_path: Path, copies: RowCopies
+) -> None:
+    found = Lake(str(tmp_path / "lake")).table("silver", "orders")
+    long = pl.when(pl.col("id") > 2_000).then(pl.lit("x" * 200)).otherwise(pl.lit(""))
+    frame = table().with_columns(name=long)
+    snapshot = found.create(frame.schema, add=found.stage(frame.lazy()))
+    assert find(copies, snapshot, all_over()) is None
+    assert files(copies) == []
+
+
 def test_no_copy_is_made_on_a_disk_that_is_nearly_full(
     snapshot: Snapshot, copies: RowCopies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_copies, "_LEFT_ON_DISK", 1.0)
-    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
+    assert find(copies, snapshot, all_over()) is None
     assert files(copies) == []
 
 
@@ -174,29 +204,75 @@ def _turned_to_zeros(file: Path) -> None:
         opened.write(bytes(file.stat().st_size // 3))
 
 
-def _of_other_rows(file: Path) -> None:
-    """A whole copy, but of rows in another order."""
+def _rewritten(file: Path, change: Any) -> None:
+    """A whole file, whose batches are others."""
     import pyarrow as pa
 
     with pa.OSFile(str(file)) as opened:
         before = pa.ipc.open_file(opened).read_all()
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, before.schema) as writer:
         for batch in before.to_batches():
-            writer.write_batch(batch.take(pa.array(range(len(batch)))[::-1]))
+            writer.write_batch(change(batch))
 
 
-@pytest.mark.parametrize("harm", [_cut_short, _emptied, _turned_to_zeros, _of_other_rows])
+def _of_other_rows(file: Path) -> None:
+    import pyarrow as pa
+
+    _rewritten(file, lambda batch: batch.take(pa.array(range(len(batch)))[::-1]))
+
+
+def _without_its_last_rows(file: Path) -> None:
+    _rewritten(file, lambda batch: batch.slice(0, len(batch) - 1))
+
+
+def _with_another_letter(file: Path) -> None:
+    """In a text of one row that is read: keys and lengths are as they were."""
+    content = file.read_bytes()
+    assert content.count(b"n9970 ") == 1
+    file.write_bytes(content.replace(b"n9970 ", b"n9971 "))
+
+
+def _with_places_outside(file: Path) -> None:
+    """Where the value of a row that is read begins."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(file)) as opened:
+        first = pa.ipc.open_file(opened).get_batch(0)
+    start = numpy.frombuffer(first.column(0).buffers()[1], numpy.int64)[9_970]
+    content = file.read_bytes()
+    place = content.index(numpy.array([start], numpy.int64).tobytes())
+    file.write_bytes(content[:place] + numpy.array([1 << 50], numpy.int64).tobytes() + content[place + 8 :])
+
+
+HARMS = [_cut_short, _emptied, _turned_to_zeros, _of_other_rows, _without_its_last_rows, _with_another_letter, _with_places_outside]  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_copy_is_told_of_and_made_again(
     snapshot: Snapshot, copies: RowCopies, harm: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     read(copies, snapshot, all_over())
     (made,) = files(copies)
     harm(made)
-    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
-    assert "not read from their copy" in caplog.text
+    assert find(copies, snapshot, all_over()) is None
+    assert "is of no use" in caplog.text
     assert files(copies) == []
-    read(copies, snapshot, all_over())
+    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
     assert files(copies) == [made]
+
+
+def test_a_process_that_is_killed_while_it_copies_leaves_nothing_that_is_read(
+    snapshot: Snapshot, copies: RowCopies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(row_copies, "sync_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            find(copies, snapshot, all_over())
+    assert not list(copies.folder.glob("*.arrow"))
+    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(
@@ -204,8 +280,8 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(
 ) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
     copies = RowCopies(tmp_path / "state" / "orders", ROOM, large_rows=ROWS)
-    assert read(copies, snapshot, all_over()).equals(table()[all_over()])
-    assert "not read from their copy" in caplog.text
+    assert find(copies, snapshot, all_over()) is None
+    assert "are not copied" in caplog.text
 
 
 def test_deleted_rows_keep_their_places(snapshot: Snapshot, copies: RowCopies) -> None:
@@ -228,6 +304,6 @@ def test_a_column_that_came_later_is_empty_and_old_copies_go_after_an_hour(
     left.write_bytes(b"half a copy")
     for file in (old, left):
         os.utime(file, (time.time() - 3_700,) * 2)
-    read(copies, wider, all_over())
+    copies.forget_others(wider)
     assert len(files(copies)) == 1
     assert old not in files(copies)
