@@ -22,6 +22,7 @@ from lakehouse.storage import Part, Snapshot, difference, duckdb_type, quote_ide
 SCHEMA = "lakehouse_build"
 #: Rows of files that stayed are handed to DuckDB so many at a time; it keeps them within its own limit of memory.
 _HANDED_OVER = 100_000
+_SAMPLE_ROWS = 1_000
 #: How DuckDB's expressions name columns without their names.
 _BY_POSITION = re.compile(r"#\s*\d|\bcolumns\s*\(|unnamed_subquery")
 
@@ -56,7 +57,8 @@ def find_touched(
         found = difference(before[name], now[name])
         came_and_went = [*_rows_of_files(found.came, 1), *_rows_of_files(found.went, -1)]
         wanted = _named_in(groups, now[name])
-        marked = _rows_marked(cursor, found.changed, wanted, touched_table(model.name, of=name))
+        table, is_set = touched_table(model.name, of=name), not isinstance(groups, str)
+        marked = _rows_marked(cursor, found.changed, wanted, table, is_set=is_set)
         if isinstance(groups, str):
             if both := [*came_and_went, *marked]:
                 parts.append(_by_query(groups, columns, key, " UNION ALL ".join(both)))
@@ -101,7 +103,7 @@ def _named_in(groups: str | Sequence[str], snapshot: Snapshot) -> list[str]:
 
 
 def _rows_marked(
-    cursor: Any, changed: Sequence[tuple[Part, Part]], columns: Sequence[str], table: str
+    cursor: Any, changed: Sequence[tuple[Part, Part]], columns: Sequence[str], table: str, *, is_set: bool
 ) -> list[str]:
     """SQL for the rows of files that both versions have and that are gone from one of them only; signs as above.
 
@@ -110,13 +112,15 @@ def _rows_marked(
 
     Args:
         table: name of a table to make: these rows.
+        is_set: how often a row comes does not matter.
     """
     if not changed:
         return []
     schema = changed[0][1].snapshot.schema()
     typed = [f"{quote_identifier(name)} {duckdb_type(schema[name])}" for name in columns]
     cursor.execute(f"CREATE OR REPLACE TABLE {table} ({', '.join(typed)}, __sign INTEGER)")
-    for rows in _some_at_a_time(_read_marked(changed, columns)):
+    frames = _read_marked(changed, columns)
+    for rows in _some_at_a_time(map(_distinct, frames) if is_set else frames):
         cursor.register("handed_over", rows.to_arrow())
         cursor.execute(f"INSERT INTO {table} FROM handed_over")
         cursor.unregister("handed_over")
@@ -134,6 +138,12 @@ def _read_marked(changed: Sequence[tuple[Part, Part]], columns: Sequence[str]) -
             for mark in marks:
                 rows = rows.filter(pl.col(mark).fill_null(False).not_())
             yield rows.select(*columns, pl.lit(sign, pl.Int32).alias("__sign"))
+
+
+def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each row once, where some look as if most came again: what differs in every row would be hashed for nothing."""
+    sample = rows[:_SAMPLE_ROWS]
+    return rows.unique() if sample.n_unique() <= len(sample) // 2 else rows
 
 
 def _some_at_a_time(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse import scratch
-from lakehouse.errors import GoldBuildError, LakehouseError
+from lakehouse.errors import GoldBuildError
 from lakehouse.gold.changes import find_touched
 from lakehouse.gold.project import Model
 from lakehouse.gold.relations import view_sql
@@ -183,8 +183,8 @@ def _note_deleted(connection: Any, name: str, snapshot: Snapshot) -> str | None:
     table = f"{PLAN_SCHEMA}.{quote_identifier(f'deleted from {name}')}"
     try:
         bits = deletion_bits(snapshot)
-    except LakehouseError as error:
-        _log.warning("gold reads the lists of deleted rows of %s: %s", name, error.message)
+    except Exception as error:  # noqa: BLE001  whatever it is, it concerns this table alone
+        _log.warning("gold reads the lists of deleted rows of %s: %s", name, error)
         return None
     connection.register("handed_over", bits.to_arrow())
     connection.execute(

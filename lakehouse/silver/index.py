@@ -37,6 +37,8 @@ _ROWS_AT_ONCE = 4_000_000
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Date, pl.Datetime)
 _COLUMNS = ("keys", "checks", "places", "sequences")
 _LIST = "segments.json"
+#: Of what is noted; another one is not read.
+_FORMAT = 2
 #: No batch takes so long from noting a file to naming the note.
 _STALE_S = 3_600
 _NO_SEQUENCE = -(2**63)
@@ -60,7 +62,7 @@ class KeyIndex:
 
     Args:
         folder: where the cache lies; made when first needed.
-        key: columns of the table's key; none is null.
+        key: columns of the table's key; rows in which one is null are not noted.
         sequence: the column that orders changes of a key, of an integer, date or timestamp type; None where nothing does.
         memory_bytes: limit of the process; merging stays within a share of it.
     """
@@ -214,7 +216,13 @@ class KeyIndex:
         """What the entries mean. Hashes may differ between releases of the engine."""
         schema = snapshot.schema()
         types = {name: str(schema[name]) for name in self._columns}
-        return {"engine": pl.__version__, "key": self.key, "sequence": self.sequence, "types": types}
+        return {
+            "format": _FORMAT,
+            "engine": pl.__version__,
+            "key": self.key,
+            "sequence": self.sequence,
+            "types": types,
+        }
 
     def _load(self, snapshot: Snapshot) -> Iterator[_Segment]:
         """The segments of the list, as far as they are there: another process may have merged some away."""

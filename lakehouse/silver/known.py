@@ -78,8 +78,8 @@ def known_versions(
     """The versions of a history that the changes can touch, whole, and where they stand.
 
     Of large files that the batch goes all through, a few rows each, those rows alone are read: the index says where, and copies
-    have them singly. It is asked of open versions only, of which a key has one. Ended ones, which a late row concerns, and whatever
-    has no copy are read from Parquet and picked as they come.
+    have them singly. It is asked of files with open versions only, of which a key has one. Files of ended ones, which a late row concerns,
+    and whatever has no copy are read from Parquet and picked as they come.
     """
     since = cast("datetime | None", changes[SEQUENCE].min())
     uris = candidate_files(snapshot, changes, key, since)
@@ -103,23 +103,23 @@ def _from_copies(
     uris: Sequence[str],
 ) -> tuple[list[pl.DataFrame], set[str]]:
     """Rows with their places, and the files that need not be read any more: these, and those in which the keys are not."""
-    ended = set(files_of_ended(snapshot))
-    asked = [uri for uri in uris if uri not in ended]
-    found = places(snapshot, changes, key, None, spool, asked)
+    files = snapshot.files().select("path", "uri", pl.col("num_records") + pl.col("num_deleted"))
+    ended = files_of_ended(snapshot)
+    asked = files.filter(pl.col("uri").is_in(list(uris)), ~pl.col("uri").is_in(ended))
+    folder = spool.copies_folder / snapshot.table.name
+    copies = RowCopies(folder, spool.copies_bytes, min(LARGE_ROWS, spool.index_min_rows))
+    is_few = copies.is_few(changes.height, int(asked["num_records"].sum() or 0))
+    if not is_few or copies.layout(snapshot) is None:
+        return [], set()
+    found = places(snapshot, changes, key, None, spool, asked["uri"].to_list())
     if found is None or found.height > spool.rows_that_fit:
         return [], set()
-    files = snapshot.files().select("path", "uri", pl.col("num_records") + pl.col("num_deleted"))
-    large = min(LARGE_ROWS, spool.index_min_rows)
-    copies = RowCopies(spool.copies_folder / snapshot.table.name, spool.copies_bytes, large)
-    by_file = found.sort(POSITION).partition_by(FILE, as_dict=True)
-    rows: list[pl.DataFrame] = []
-    read: set[str] = set()
-    for path, uri, on_disk in files.filter(pl.col("uri").is_in(asked)).iter_rows():
-        there = by_file.get((path,))
-        part = None if there is None else copies.find(snapshot, path, on_disk, there)
-        if part is not None and there is not None:
-            rows.append(part.select(columns).with_columns(there[FILE], there[POSITION]))
-        if part is not None or there is None:
-            read.add(uri)
-    copies.forget_others(snapshot)
-    return rows, read
+    parts = found.sort(POSITION).partition_by(FILE, as_dict=True)
+    by_file = {str(path): part for (path,), part in parts.items()}
+    singly = copies.find(snapshot, by_file)
+    rows = [
+        part.select(columns).with_columns(by_file[path][FILE], by_file[path][POSITION])
+        for path, part in singly.items()
+    ]
+    is_read = asked["path"].is_in(list(singly)) | ~asked["path"].is_in(list(by_file))
+    return rows, set(asked.filter(is_read)["uri"])

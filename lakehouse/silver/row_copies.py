@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,9 +44,10 @@ _PIECE_BYTES = 16 << 20
 #: A copy is not made where the disk would have less than this left.
 _LEFT_ON_DISK = 0.1
 #: A copy that nobody has read for so long makes room for others.
-_UNUSED_S = 86_400
+_UNUSED_S = 7 * 86_400
 _STALE_S = 3_600
-_ROW, _CHECK = "row", "check"
+#: Ending of an empty file in the place of a copy that became too large.
+_REFUSED = ".refused"
 
 
 class RowCopies:
@@ -63,104 +64,137 @@ class RowCopies:
         self.limit_bytes = limit_bytes
         self.large_rows = large_rows
 
-    def find(self, snapshot: Snapshot, path: str, on_disk: int, places: pl.DataFrame) -> pl.DataFrame | None:
-        """The rows of one file at these places, whole; None where they have to be read from Parquet.
+    def find(self, snapshot: Snapshot, places: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+        """Path → the rows of a file at these places, whole, for the files whose copies have them; the others have to be read.
 
         Args:
-            on_disk: rows of the file, deleted ones too.
-            places: ``POSITION``, ascending, and what else is known of the rows (their key), which they must have.
+            places: path → ``POSITION``, ascending, and what else is known of the rows (their key), which they must have.
         """
-        layout = RowLayout.of(snapshot.schema())
-        if layout is None or not self._is_worth_it(places[POSITION].to_numpy(), on_disk):
-            return None
-        target = self.folder / _name(path, layout)
+        layout = self.layout(snapshot)
+        if layout is None:
+            return {}
+        on_disk = snapshot.rows_on_disk(places)
+        wanted = {
+            path: self.folder / _name(path, layout)
+            for path, rows in places.items()
+            if self._is_worth_it(rows[POSITION].to_numpy(), on_disk[path])
+        }
+        found: dict[str, pl.DataFrame | None] = {}
+        for path, copy in wanted.items():
+            # Before any is made: room is taken from copies that nobody reads.
+            if copy.exists():
+                found[path] = self._read(snapshot, path, copy, places[path], layout)
+        for path, copy in wanted.items():
+            if path not in found and self._make(snapshot, path, copy, on_disk[path], layout):
+                found[path] = self._read(snapshot, path, copy, places[path], layout)
+        self._forget_others({_name(path, layout) for path in snapshot.files()["path"]})
+        return {path: rows for path, rows in found.items() if rows is not None}
+
+    def layout(self, snapshot: Snapshot) -> RowLayout | None:
+        """How the table's rows are laid out; None when there are no copies of them."""
+        return RowLayout.of(snapshot.schema()) if self.limit_bytes > 1 else None
+
+    def is_few(self, rows: int, among: int) -> bool:
+        """True when so many rows are sooner had one by one than by decoding those among which they are."""
+        return 0 < rows <= _FEW * among
+
+    def _is_worth_it(self, positions: Any, on_disk: int) -> bool:
+        """True for few rows all through a large file."""
+        import numpy
+
+        if on_disk < self.large_rows or not self.is_few(len(positions), on_disk):
+            return False
+        return len(numpy.unique(positions // ROW_GROUP_ROWS)) > _ALL_THROUGH * on_disk / ROW_GROUP_ROWS
+
+    def _read(
+        self, snapshot: Snapshot, path: str, copy: Path, places: pl.DataFrame, layout: RowLayout
+    ) -> pl.DataFrame | None:
         try:
-            if not target.exists() and not self._make(snapshot, path, on_disk, layout, target):
-                return None
+            rows = _rows(copy, places[POSITION].to_numpy(), layout)
+            known = [name for name in places.columns if name not in PLACE_SCHEMA]
+            if not rows.select(known).equals(places.select(known)):
+                raise ValueError("it has other rows")
         except Exception as error:  # noqa: BLE001  a cache must not stop a batch, whatever happens to it
+            _log.warning(
+                "silver.%s: the copy of the rows of %s in %s is of no use (%s); Parquet is read instead",
+                snapshot.table.name, path, self.folder, error,
+            )  # fmt: skip
+            if not isinstance(error, OSError | MemoryError):  # those may pass, and tell nothing of the copy
+                with suppress(OSError):
+                    copy.unlink()
+            return None
+        with suppress(OSError):
+            os.utime(copy)
+        return rows
+
+    def _make(self, snapshot: Snapshot, path: str, copy: Path, on_disk: int, layout: RowLayout) -> bool:
+        """Copy a file's rows; False where there is no room for them, or they cannot be copied."""
+        refused = copy.with_suffix(_REFUSED)
+        if refused.exists():
+            return False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sample = min(on_disk, _SAMPLE_ROWS)
+            (rows,) = _values(snapshot, path, sample, layout, sample)
+            row_bytes = rows.nbytes / sample
+            room = self._room_bytes(row_bytes * on_disk)
+            if room < row_bytes * on_disk:
+                return False
+            at_once = max(int(_PIECE_BYTES / row_bytes), _SAMPLE_ROWS)
+            limit = min(room, 1.5 * row_bytes * on_disk)
+            if not _write(copy, _values(snapshot, path, on_disk, layout, at_once), limit):
+                refused.touch()  # the first rows were shorter than the others: not again with every batch
+                return False
+        except Exception as error:  # noqa: BLE001  nor what keeps it from being made
             _log.warning(
                 "silver.%s: the rows of %s are not copied to %s: %s",
                 snapshot.table.name, path, self.folder, error,
             )  # fmt: skip
-            return None
-        try:
-            rows = _read(target, places[POSITION].to_numpy(), layout)
-            known = [name for name in places.columns if name not in PLACE_SCHEMA]
-            if not rows.select(known).equals(places.select(known)):
-                raise ValueError("it has other rows")
-            os.utime(target)
-            return rows
-        except Exception as error:  # noqa: BLE001
-            _log.warning(
-                "silver.%s: the copy of the rows of %s in %s is of no use (%s); it is removed, and Parquet is read",
-                snapshot.table.name, path, self.folder, error,
-            )  # fmt: skip
-            with suppress(OSError):
-                target.unlink(missing_ok=True)
-            return None
+            return False
+        return True
 
-    def forget_others(self, snapshot: Snapshot) -> None:
+    def _room_bytes(self, wanted: float) -> float:
+        """The room that there is. Where it is too little, copies of any table that nobody has read for long go first."""
+        disk = shutil.disk_usage(self.folder)
+        there = sorted(_entries(*self.folder.parent.iterdir()), key=lambda entry: entry[2])
+        taken = sum(size for _, size, _ in there)
+        room = min(self.limit_bytes - taken, disk.free - _LEFT_ON_DISK * disk.total)
+        unread = [entry for entry in there if time.time() - entry[2] > _UNUSED_S]
+        if room + sum(size for _, size, _ in unread) < wanted:
+            return room
+        for file, size, _ in unread:
+            if room >= wanted:
+                break
+            file.unlink(missing_ok=True)
+            room += size
+        return room
+
+    def _forget_others(self, kept: set[str]) -> None:
         """Remove copies of files that the table does not have any more, or not so, and what a killed process left."""
-        layout = RowLayout.of(snapshot.schema())
-        kept = set() if layout is None else {_name(path, layout) for path in snapshot.files()["path"]}
         for file, _, used in _entries(self.folder):
             # What is young may be another process's, which reads a newer version of the table.
             if file.name not in kept and time.time() - used > _STALE_S:
                 with suppress(OSError):
                     file.unlink()
 
-    def _is_worth_it(self, positions: Any, on_disk: int) -> bool:
-        """True for few rows all through a large file."""
-        import numpy
 
-        if on_disk < self.large_rows or not 0 < len(positions) <= _FEW * on_disk:
-            return False
-        return len(numpy.unique(positions // ROW_GROUP_ROWS)) > _ALL_THROUGH * on_disk / ROW_GROUP_ROWS
+def _write(copy: Path, values: Iterator[pa.LargeBinaryArray], limit_bytes: float) -> bool:
+    """Write a copy that is there whole or not at all; False when it becomes larger than this."""
+    import pyarrow as pa
 
-    def _make(self, snapshot: Snapshot, path: str, on_disk: int, layout: RowLayout, target: Path) -> bool:
-        """Copy a file's rows; False where there is no room."""
-        import pyarrow as pa
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._room_bytes() <= 0:
-            return False
-        sample = min(on_disk, _SAMPLE_ROWS)
-        (rows,) = _values(snapshot, path, sample, layout, sample)
-        row_bytes = rows.nbytes / sample + 8
-        if (missing := row_bytes * on_disk - self._room_bytes()) > 0 and not self._make_room(missing):
-            return False
-        at_once = max(int(_PIECE_BYTES / row_bytes), _SAMPLE_ROWS)
-        beside = self.folder / f"{uuid.uuid4().hex}.tmp"
-        schema = pa.schema([(_ROW, pa.large_binary()), (_CHECK, pa.uint64())])
-        try:
-            with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-                for rows in _values(snapshot, path, on_disk, layout, at_once):
-                    writer.write_batch(pa.record_batch([rows, _checks(rows)], schema=schema))
-                    if sink.tell() > 1.5 * row_bytes * on_disk:
-                        return False  # the first rows were shorter than the others
-            sync_file(beside)  # a copy that has its name is whole, even if the power goes
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
-        return True
-
-    def _room_bytes(self) -> float:
-        disk = shutil.disk_usage(self.folder)
-        taken = sum(size for _, size, _ in _entries(*self.folder.parent.iterdir()))
-        return min(self.limit_bytes - taken, disk.free - _LEFT_ON_DISK * disk.total)
-
-    def _make_room(self, missing: float) -> bool:
-        """Remove copies of any table that nobody has read for long, the longest unread first."""
-        unread = sorted(_entries(*self.folder.parent.iterdir()), key=lambda entry: entry[2])
-        unread = [entry for entry in unread if time.time() - entry[2] > _UNUSED_S]
-        if sum(size for _, size, _ in unread) < missing:
-            return False
-        for file, size, _ in unread:
-            if missing <= 0:
-                break
-            file.unlink(missing_ok=True)
-            missing -= size
-        return True
+    beside = copy.with_name(f"{uuid.uuid4().hex}.tmp")
+    schema = pa.schema([("row", pa.large_binary())])
+    try:
+        with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for rows in values:
+                writer.write_batch(pa.record_batch([rows], schema=schema))
+                if sink.tell() > limit_bytes:
+                    return False
+        sync_file(beside)  # a copy that has its name is whole, even if the power goes
+        os.replace(beside, copy)
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
 
 
 def _entries(*folders: Path) -> Iterator[tuple[Path, int, float]]:
@@ -182,18 +216,13 @@ def _values(
         yield layout.packed(scan.slice(start, min(at_once, rows - start)).drop(POSITION).collect())
 
 
-def _checks(values: pa.LargeBinaryArray) -> Any:
-    """64 bits of hash for each value."""
-    return pl.Series(pl.from_arrow(values), dtype=pl.Binary).hash().to_arrow()
-
-
 def _name(path: str, layout: RowLayout) -> str:
     """Other columns or types: another copy."""
     told = f"{path} {layout.identity}"
     return f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.arrow"
 
 
-def _read(file: Path, positions: Any, layout: RowLayout) -> pl.DataFrame:
+def _rows(file: Path, positions: Any, layout: RowLayout) -> pl.DataFrame:
     """The rows at these positions. Raises whatever a damaged file makes of it."""
     import numpy
     import pyarrow as pa
@@ -203,23 +232,19 @@ def _read(file: Path, positions: Any, layout: RowLayout) -> pl.DataFrame:
     mapped.madvise(mmap.MADV_RANDOM)  # what lies around a row is not read with it
     reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
     found: list[Any] = []
-    checks: list[Any] = []
     first = 0
     for number in range(reader.num_record_batches):
-        batch = reader.get_batch(number)
-        here = positions[slice(*numpy.searchsorted(positions, [first, first + len(batch)]))] - first
-        first += len(batch)
+        rows = reader.get_batch(number).column(0)
+        here = positions[slice(*numpy.searchsorted(positions, [first, first + len(rows)]))] - first
+        first += len(rows)
         if len(here):
-            _, offsets, values = batch.column(0).buffers()
+            _, offsets, values = rows.buffers()
             ends = numpy.frombuffer(offsets, numpy.int64)
             starts, ends = ends[here], ends[here + 1]
             # Nobody else looks at them: a damaged one would be followed out of the file.
             if starts.min() < 0 or (ends < starts).any() or ends.max() > values.size:
                 raise ValueError("its rows lie outside")
-            taken = pa.array(here)
-            found.append(batch.column(0).take(taken))
-            checks.append(batch.column(1).take(taken))
-    rows = pa.concat_arrays(found)
-    if len(rows) != len(positions) or not _checks(rows).equals(pa.concat_arrays(checks)):
-        raise ValueError("it is damaged")
-    return layout.unpacked(rows)
+            found.append(rows.take(pa.array(here)))
+    if sum(map(len, found)) != len(positions):
+        raise ValueError("it ends too early")
+    return layout.unpacked(pa.concat_arrays(found))

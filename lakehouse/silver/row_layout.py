@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Of what a copy is made of; another one is not read.
 _FORMAT = 1
+_CHECK_BYTES = 8
+_ENDIANNESS: Literal["little", "big"] = sys.byteorder
 _VALID = "valid"
 _OTHERS, _NOTHING = "__others", "__nothing"
 _SCALARS = (
@@ -26,7 +29,7 @@ _SCALARS = (
 
 @dataclass(frozen=True)
 class RowLayout:
-    """``scalars`` and the lengths of ``texts`` at fixed places, and behind them the texts.
+    """A checksum, then ``scalars`` and the lengths of ``texts`` at fixed places, and behind them the texts.
 
     Decimals are texts. Of the instants at which a version was observed the first is a scalar; the others, which few have, are a text.
     """
@@ -48,7 +51,7 @@ class RowLayout:
             return None
         return cls(dict(schema), scalars, tuple(texts))
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What a copy means. Texts, numbers and hashes may be others in another release of the engine."""
         return repr([_FORMAT, pl.__version__, *((name, str(dtype)) for name, dtype in self.schema.items())])
@@ -90,14 +93,26 @@ class RowLayout:
         binary, width = pa.large_binary(), self._record.itemsize
         fixed = pa.Array.from_buffers(pa.binary(width), len(records), [None, pa.py_buffer(records)])
         behind = together.to_arrow(compat_level=pl.CompatLevel.oldest())
-        return pa.compute.binary_join_element_wise(fixed.cast(binary), behind, pa.scalar(b"", binary))
+        nothing = pa.scalar(b"", binary)
+        rows = pa.compute.binary_join_element_wise(fixed.cast(binary), behind, nothing)
+        checks = pl.Series(pl.from_arrow(rows), dtype=pl.Binary).hash().to_numpy()
+        check = pa.Array.from_buffers(pa.binary(_CHECK_BYTES), len(rows), [None, pa.py_buffer(checks)])
+        return pa.compute.binary_join_element_wise(check.cast(binary), rows, nothing)
 
     def unpacked(self, rows: pa.Array) -> pl.DataFrame:
-        """What was packed."""
+        """What was packed.
+
+        Raises:
+            ValueError: a value is not as it was.
+        """
         import numpy
 
         width = self._record.itemsize
         values = pl.Series(pl.from_arrow(rows), dtype=pl.Binary)
+        check = values.bin.head(_CHECK_BYTES).bin.reinterpret(dtype=pl.UInt64, endianness=_ENDIANNESS)
+        values = values.bin.slice(_CHECK_BYTES)
+        if not check.equals(values.hash()):
+            raise ValueError("it is damaged")
         fixed = values.bin.head(width).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
         records = numpy.frombuffer(fixed.buffers()[2], self._record, count=len(fixed))
         columns = {}
@@ -114,9 +129,8 @@ class RowLayout:
         valid = {name: records[_VALID][:, number] == 1 for number, name in enumerate(self.schema)}
         holds = pl.DataFrame({name: pl.Series(flags) for name, flags in valid.items() if not flags.all()})
         return frame.select(
-            # A decimal without a value is an empty text, which is no number.
             (pl.when(holds[name]).then(pl.col(name)) if name in holds.columns else pl.col(name))
-            .cast(dtype, strict=False)
+            .cast(dtype)
             .alias(name)
             for name, dtype in self.schema.items()
         )

@@ -171,7 +171,8 @@ class Snapshot:
             **more,
         )
 
-    def _rows_on_disk(self, paths: Iterable[str]) -> dict[str, int]:
+    def rows_on_disk(self, paths: Iterable[str]) -> dict[str, int]:
+        """Path → rows of the file, deleted ones too."""
         files = self._files.filter(pl.col("path").is_in(list(paths)))
         return dict(files.select("path", pl.col("num_records") + pl.col("num_deleted")).iter_rows())
 
@@ -204,7 +205,7 @@ class Snapshot:
         by_uri = {self.table.objects.url(path): (path, vector) for path, vector in self._vectors.items()}
         if by_uri.keys().isdisjoint(uris):
             return None
-        on_disk = self._rows_on_disk(self._vectors)
+        on_disk = self.rows_on_disk(self._vectors)
 
         def masks(requested: pl.DataFrame) -> pl.DataFrame:
             wanted = (by_uri.get(uri.removeprefix("file://")) for uri in requested["path"])
@@ -367,7 +368,7 @@ class Snapshot:
         """The rows to take out together with those that are out already."""
         import numpy
 
-        merged, on_disk = {}, self._rows_on_disk(delete)
+        merged, on_disk = {}, self.rows_on_disk(delete)
         for path, positions in delete.items():
             rows = numpy.asarray(positions, dtype=numpy.int64)
             if len(rows) and not 0 <= rows.min() <= rows.max() < on_disk[path]:

@@ -15,6 +15,7 @@ from lakehouse import names
 from lakehouse.connectors.base import Care
 from lakehouse.connectors.json import read_json
 from lakehouse.connectors.json_cut import form_of
+from lakehouse.connectors.json_template import match
 from lakehouse.connectors.local import LocalFile
 
 ALIKE = [
@@ -169,6 +170,20 @@ def test_a_name_with_signs_of_a_pattern(tmp_path: Path) -> None:
     assert form_of(file) is not None
     assert [list(row.values()) for row in read(file, tmp_path)] == [["1", "x"], ["2", "y"]]
     assert form_of(local(tmp_path, '{"a.b*":1}\n{"aXbb":2}\n')) is None
+
+
+def test_a_first_line_that_does_not_match_is_told_at_once_however_many_numbers_it_has(tmp_path: Path) -> None:
+    """Each may be written in two ways, and there are two to the power of forty ways to try both of each."""
+    numbers = ",".join(f'"k{number}":0.50' for number in range(40))
+    others = ",".join(f'"k{number}":0.25' for number in range(40))
+    file = local(tmp_path, f'{{{numbers},"last":"a"}}\n{{{others},"last":null}}\n')
+    assert form_of(file) is None
+
+
+def test_keys_that_are_too_many_for_an_expression_are_judged_by_parsing(tmp_path: Path) -> None:
+    line = json.dumps({f"k{number}": [number] for number in range(200)})
+    assert match(local(tmp_path, f"{line}\n" * 3)) is None
+    assert len(read(local(tmp_path, f"{line}\n" * 3), tmp_path)[0]) == 200
 
 
 @pytest.mark.parametrize("seed", range(12))

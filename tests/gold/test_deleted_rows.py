@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from lakehouse.gold import session
+from lakehouse.gold import changes, session
 from lakehouse.storage import deletion
 from tests.gold.conftest import Workshop, order
 from tests.gold.groups import rewrite
@@ -68,3 +69,11 @@ def test_only_tables_that_are_read_are_noted(shop: Workshop, monkeypatch: pytest
     shop.mart("other", "select 1 as one")
     shop.build_well()
     assert noted == []
+
+
+def test_marked_rows_that_tell_the_same_are_handed_over_once_where_that_pays() -> None:
+    days = pl.DataFrame({"day": ["a", "b"] * 700, "__sign": [-1] * 1_400})
+    assert sorted(changes._distinct(days).rows()) == [("a", -1), ("b", -1)]
+    keys = pl.DataFrame({"key": [*range(1_000), *range(1_000)], "__sign": [-1] * 2_000})
+    assert changes._distinct(keys).height == 2_000
+    assert changes._distinct(keys.clear()).height == 0

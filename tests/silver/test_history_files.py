@@ -98,7 +98,11 @@ def test_files_of_versions_that_ended_before_a_batch_are_not_opened_by_it(
 @pytest.mark.parametrize("is_large", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_any_batches_with_maintenance_between_them_give_what_one_batch_gives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, is_large: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seed: int,
+    is_large: bool,
 ) -> None:
     """Late rows, repetitions, deletions and returns; the instants of one batch reach far back.
 
@@ -114,7 +118,8 @@ def test_any_batches_with_maintenance_between_them_give_what_one_batch_gives(
     at_once.arrive(*events)
     if is_large:
         piece_by_piece.settings = piece_by_piece.settings.model_copy(update={"key_index_min_rows": 0})
-        monkeypatch.setattr(row_copies, "_FEW", 1.0)
+        monkeypatch.setattr(row_copies, "_FEW", 1e9)
+        monkeypatch.setattr(row_copies, "_LEFT_ON_DISK", 0.0)
     while events:
         taken = rng.randrange(1, 9)
         piece_by_piece.arrive(*events[:taken])
@@ -124,6 +129,7 @@ def test_any_batches_with_maintenance_between_them_give_what_one_batch_gives(
         ended_and_others(silver(piece_by_piece))
     assert piece_by_piece.rows(*VERSION) == at_once.rows(*VERSION)
     assert any(Path(piece_by_piece.settings.state_dir, "rows", "orders").glob("*.arrow")) == is_large
+    assert caplog.text == ""
 
 
 def test_a_version_begun_twice_is_found_in_an_old_file_of_ended_ones(tmp_path: Path) -> None:

@@ -174,3 +174,12 @@ def test_without_a_sequence_it_says_where_keys_are(table: Table, tmp_path: Path)
     wanted = rows([5, 250, 999], 0).select("name")
     found = index.find(table.snapshot(), wanted).sort("name")
     assert found.to_dicts() == existing_rows(table.snapshot(), wanted, ["name"], []).sort("name").to_dicts()
+
+
+def test_rows_from_before_a_column_was_the_key_may_have_none(tmp_path: Path) -> None:
+    """A null among integers made NumPy take them all for fractions: every key of the file was another."""
+    found = Lake(str(tmp_path / "lake")).table("silver", "orders")
+    frame = rows([1, 2, 3], 0).with_columns(pl.Series("id", [1, None, 3]))
+    snapshot = found.create(frame.schema, add=found.stage(frame.lazy()))
+    places = index_of(tmp_path, ["id"]).find(snapshot, pl.DataFrame({"id": [1, 3, 5]}))
+    assert sorted(places.select("id", POSITION).rows()) == [(1, 0), (3, 2)]

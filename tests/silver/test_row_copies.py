@@ -37,8 +37,10 @@ def table(rows: int = ROWS) -> pl.DataFrame:
 
 
 @pytest.fixture(autouse=True)
-def roomy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy has several; and the disk may be as full as it is."""
     monkeypatch.setattr(row_copies, "_LEFT_ON_DISK", 0.0)
+    monkeypatch.setattr(row_copies, "_PIECE_BYTES", 1 << 20)
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def places(positions: Any) -> pl.DataFrame:
 
 def find(copies: RowCopies, snapshot: Snapshot, positions: Any) -> pl.DataFrame | None:
     (path,) = snapshot.files()["path"]
-    return copies.find(snapshot, path, ROWS, places(positions))
+    return copies.find(snapshot, {path: places(positions)}).get(path)
 
 
 def read(copies: RowCopies, snapshot: Snapshot, positions: Any) -> pl.DataFrame:
@@ -162,13 +164,49 @@ def test_copies_that_nobody_reads_make_room_for_others(snapshot: Snapshot, copie
     read(copies, snapshot, all_over())
     (made,) = files(copies)
     beside = RowCopies(copies.folder.parent / "others", int(made.stat().st_size * 1.5), large_rows=ROWS)
-    yesterday = time.time() - 90_000
-    os.utime(made, (yesterday, yesterday))
+    long_ago = time.time() - 8 * 86_400
+    os.utime(made, (long_ago, long_ago))
     read(copies, snapshot, all_over())  # somebody has read it
     assert find(beside, snapshot, all_over()) is None
-    os.utime(made, (yesterday, yesterday))
+    os.utime(made, (long_ago, long_ago))
     read(beside, snapshot, all_over())
     assert (files(copies), len(files(beside))) == ([], 1)
+
+
+def test_a_cache_that_is_fuller_than_its_limit_is_emptied_of_what_nobody_reads(
+    snapshot: Snapshot, copies: RowCopies
+) -> None:
+    read(copies, snapshot, all_over())
+    (made,) = files(copies)
+    size = made.stat().st_size
+    removed = copies.folder.parent / "a pipeline that was removed"
+    removed.mkdir()
+    for number in range(3):
+        (removed / f"{number}.arrow").write_bytes(bytes(size))
+        os.utime(removed / f"{number}.arrow", (number, number))
+    made.unlink()
+    lowered = RowCopies(copies.folder, int(size * 2.2), large_rows=ROWS)
+    read(lowered, snapshot, all_over())
+    assert sorted(file.name for file in removed.iterdir()) == ["2.arrow"]
+
+
+def test_with_no_room_at_all_there_are_none_and_none_is_read(snapshot: Snapshot, copies: RowCopies) -> None:
+    read(copies, snapshot, all_over())
+    assert find(RowCopies(copies.folder, 1, large_rows=ROWS), snapshot, all_over()) is None
+
+
+def test_copies_that_are_there_are_read_before_others_are_made(tmp_path: Path, copies: RowCopies) -> None:
+    """The oldest copy, unread for long, is of the file that comes last."""
+    found = Lake(str(tmp_path / "lake")).table("silver", "orders")
+    frame = table()
+    two = [*found.stage(frame.lazy()), *found.stage(frame.lazy())]
+    snapshot = found.create(frame.schema, add=two)
+    first, last = snapshot.files()["path"]
+    assert copies.find(snapshot, {last: places(all_over())}).keys() == {last}
+    (made,) = files(copies)
+    os.utime(made, (0, 0))
+    copies.limit_bytes = int(made.stat().st_size * 1.5)
+    assert copies.find(snapshot, {first: places(all_over()), last: places(all_over())}).keys() == {last}
 
 
 def test_a_copy_that_becomes_larger_than_its_first_rows_told_is_given_up(
@@ -179,7 +217,11 @@ def test_a_copy_that_becomes_larger_than_its_first_rows_told_is_given_up(
     frame = table().with_columns(name=long)
     snapshot = found.create(frame.schema, add=found.stage(frame.lazy()))
     assert find(copies, snapshot, all_over()) is None
-    assert files(copies) == []
+    (refused,) = files(copies)
+    assert refused.stat().st_size == 0  # the next batch does not try it again
+    before = refused.stat().st_mtime_ns
+    assert find(copies, snapshot, all_over()) is None
+    assert [file.stat().st_mtime_ns for file in files(copies)] == [before]
 
 
 def test_no_copy_is_made_on_a_disk_that_is_nearly_full(
@@ -304,6 +346,6 @@ def test_a_column_that_came_later_is_empty_and_old_copies_go_after_an_hour(
     left.write_bytes(b"half a copy")
     for file in (old, left):
         os.utime(file, (time.time() - 3_700,) * 2)
-    copies.forget_others(wider)
+    read(copies, wider, all_over())
     assert len(files(copies)) == 1
     assert old not in files(copies)
