@@ -147,7 +147,7 @@ def test_what_the_first_lines_did_not_announce(tmp_path: Path, line: str) -> Non
         b'[{"id":1}]',
         b'\xef\xbb\xbf{"id":1}\n{"id":2}\n',
         b'{"a\\"b":1}\n{"a\\"b":2}\n',
-        gzip.compress(b'{"id":1}\n'),
+        gzip.compress(b'{"id":1}\n', mtime=0),
         b'{"id":1,"id":2}\n' * 3,
         b'{"id":1}\n{"id":2}\n\n',
         b'{"id":1.50}\n{"id":12345678901234567.10}\n',
