@@ -34,7 +34,6 @@ from lakehouse.storage.version import RECENT, Version
 if TYPE_CHECKING:
     from lakehouse.storage.table import Table
 
-
 #: Rows of a file that are decoded at once where some at given positions are wanted.
 _WINDOW_ROWS = 8 * 30_720
 
