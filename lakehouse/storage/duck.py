@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -162,25 +162,22 @@ def _listed(snapshot: Snapshot, uris: Sequence[str]) -> str:
 
 
 class _Place(Enum):
-    """What is told of a row beside its columns: its position in its file, and which file that is."""
+    """What is told of a row beside its columns: its position in its file, and by what its file is known."""
 
-    ROW = ""
-    NAME = f", filename='{_FILE}'"
-    # Never with the name: a filter on a column that is called like it makes DuckDB count the files anew
-    # (https://github.com/duckdb/duckdb/issues/26044).
-    NUMBER = f", {_INDEX} AS {_NUMBER}"
+    ROW = auto()
+    NAME = auto()
+    NUMBER = auto()
 
 
 def _parquet(snapshot: Snapshot, uris: Sequence[str], place: _Place | None = None) -> str:
     """The files' rows, as SQL."""
     columns = snapshot.schema()
-    options, every = _OWN_COLUMNS, "*"
-    if place is not None:
-        options += f", {_ROW}=true"
+    options = _OWN_COLUMNS if place is None else f"{_OWN_COLUMNS}, {_ROW}=true"
+    # Numbers never come with names: a filter on a column that is called like the name makes DuckDB count the files anew
+    # (https://github.com/duckdb/duckdb/issues/26044). And releases before 1.3 have none: the catalog goes without.
     if place is _Place.NAME:
-        options += place.value
-    if place is _Place.NUMBER:  # older releases than the build's do not know it
-        every += place.value
+        options += f", filename='{_FILE}'"
+    every = f"*, {_INDEX} AS {_NUMBER}" if place is _Place.NUMBER else "*"
     if _have_every_column(snapshot, columns):
         return f"(SELECT {every} FROM read_parquet({_list(uris)}, {options}))"
     parquet = f"read_parquet({_list(uris)}, union_by_name=true, {options})"
