@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -303,17 +306,32 @@ def test_a_damaged_copy_is_told_of_and_made_again(
     assert files(copies) == [made]
 
 
-def test_a_process_that_is_killed_while_it_copies_leaves_nothing_that_is_read(
-    snapshot: Snapshot, copies: RowCopies, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(_: Path) -> None:
-        raise KeyboardInterrupt
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import polars as pl
+from lakehouse.silver import row_copies
+from lakehouse.silver.prepare import POSITION
+from lakehouse.storage import Lake
 
-    with monkeypatch.context() as patched:
-        patched.setattr(row_copies, "sync_file", killed)
-        with pytest.raises(KeyboardInterrupt):
-            find(copies, snapshot, all_over())
-    assert not list(copies.folder.glob("*.arrow"))
+root, folder, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+row_copies._LEFT_ON_DISK = 0.0
+row_copies.sync_file = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+snapshot = Lake(root).table("silver", "orders").snapshot()
+(path,) = snapshot.files()["path"]
+places = pl.DataFrame({POSITION: range(0, rows, 997)}, schema={POSITION: pl.UInt32})
+row_copies.RowCopies(folder, 1 << 40, large_rows=rows).find(snapshot, {path: places})
+"""
+
+
+def test_a_process_that_is_killed_while_it_copies_leaves_nothing_that_is_read(
+    snapshot: Snapshot, copies: RowCopies, tmp_path: Path
+) -> None:
+    arguments = [str(tmp_path / "lake"), str(copies.folder), str(ROWS)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = files(copies)
+    assert left.suffix == ".tmp"
     assert read(copies, snapshot, all_over()).equals(table()[all_over()])
 
 
