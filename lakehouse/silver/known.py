@@ -90,8 +90,8 @@ def known_versions(
     )  # fmt: skip
     if not singly:
         return rest
-    concerned = [merge.versions_concerned(rows.lazy(), changes, key).collect() for rows in singly]
-    return pl.concat([rest, *(rows.select(rest.columns) for rows in concerned)])
+    concerned = merge.versions_concerned(pl.concat(singly).lazy(), changes, key).collect()
+    return pl.concat([rest, concerned.select(rest.columns)])
 
 
 def _from_copies(

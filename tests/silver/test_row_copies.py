@@ -306,6 +306,32 @@ def test_a_damaged_copy_is_told_of_and_made_again(
     assert files(copies) == [made]
 
 
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_copy_does_not_take_the_others_with_it(
+    tmp_path: Path, copies: RowCopies, harm: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All are unpacked at once: the damaged one is told of by its own name, and the rows of the others are theirs."""
+    found = Lake(str(tmp_path / "lake")).table("silver", "orders")
+    frame = table()
+    three = [*found.stage(frame.lazy()), *found.stage(frame.lazy()), *found.stage(frame.lazy())]
+    snapshot = found.create(frame.schema, add=three)
+    first, second, third = snapshot.files()["path"]
+    assert copies.find(snapshot, {second: places(all_over())}).keys() == {second}
+    (made,) = files(copies)
+    wanted = {first: places(all_over()), second: places(all_over()), third: places(all_over(1_009))}
+    assert copies.find(snapshot, wanted).keys() == wanted.keys()
+    harm(made)
+    rows = copies.find(snapshot, wanted)
+    assert rows.keys() == {first, third}
+    assert rows[first].equals(frame[all_over()])
+    assert rows[third].equals(frame[all_over(1_009)])
+    assert second in caplog.text
+    assert first not in caplog.text
+    assert third not in caplog.text
+    assert made not in files(copies)
+    assert len(files(copies)) == 2
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
