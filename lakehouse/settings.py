@@ -14,6 +14,8 @@ from lakehouse import machine, validation
 from lakehouse.errors import SettingsError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+#: With 4 GiB a run of 47 pipelines and maintenance beside it held 4.17 GiB together (docs/performance.md).
+_MOST_BYTES = 3 << 30
 
 
 class Settings(BaseSettings):
@@ -47,7 +49,7 @@ class Settings(BaseSettings):
     memory_limit: str = Field(
         "",
         description="Memory that one run's DuckDB may use, and from which stages derive how many rows they hold at once. "
-        "Default: a quarter of what this process may use (its container's limit, if any), 512MiB to 4GiB.",
+        "Default: a quarter of what this process may use (its container's limit, if any), 512MiB to 3GiB.",
     )
     threads: int = Field(
         0,
@@ -186,7 +188,7 @@ class Settings(BaseSettings):
     def memory_limit_bytes(self) -> int:
         if self.memory_limit:
             return validation.parse_size(self.memory_limit)
-        return min(max(machine.memory_bytes() // 4, 512 << 20), 4 << 30)
+        return min(max(machine.memory_bytes() // 4, 512 << 20), _MOST_BYTES)
 
     @cached_property
     def target_file_bytes(self) -> int:

@@ -144,7 +144,7 @@ def _write(
 ) -> list[StagedFile]:
     table, prefix = snapshot.table, uuid.uuid4().hex
     frame = snapshot.scan(uris=_uris(snapshot, paths))
-    if sort_by:
+    if sort_by and not (len(paths) == 1 and _is_in_order(frame, sort_by)):
         frame = frame.sort(sort_by, maintain_order=True)
     null = None if apart_by is None else pl.col(apart_by).is_null()
     parts = [frame] if null is None else [frame.filter(null), frame.filter(~null)]
@@ -161,6 +161,17 @@ def _write(
         staged = table.adopt(written)
     _drop(table, [file for file in staged if not file.num_records])
     return [file for file in staged if file.num_records]
+
+
+def _is_in_order(frame: pl.LazyFrame, sort_by: Sequence[str]) -> bool:
+    """True where sorting would change nothing: a worn file, as silver has written it. Its rows are then streamed, whatever they take."""
+    keys = frame.select(sort_by).collect(engine="streaming")
+    descends = pl.lit(False)
+    for column in map(pl.col, reversed(sort_by)):
+        before = column.shift(1)
+        lower = (column.is_null() & before.is_not_null()) | (column < before).fill_null(False)
+        descends = lower | (column.eq_missing(before) & descends)
+    return not keys.select(descends.slice(1).any()).item()
 
 
 def _uris(snapshot: Snapshot, paths: Sequence[str]) -> list[str]:

@@ -9,9 +9,12 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lakehouse.settings import load_settings
 from lakehouse.storage import Lake, Snapshot, Table, upkeep
+from lakehouse.storage.table import ROW_GROUP_ROWS
 
 ROWS = {"id": pl.Int64(), "noise": pl.Int64()}
 #: Numbers at random are not compressed: files of more than a mebibyte each.
@@ -77,6 +80,31 @@ def test_deleted_rows_do_not_come_back(table: Table) -> None:
     after = table.snapshot()
     assert after.num_rows() == COUNT + COUNT // 2
     assert after.scan().collect()["id"].to_list() == [*range(1, COUNT, 2), *range(COUNT, 2 * COUNT)]
+
+
+@pytest.mark.parametrize("is_mixed_up", [False, True])
+def test_a_worn_file_alone_is_in_order_afterwards(table: Table, *, is_mixed_up: bool) -> None:
+    rows = part(0).sample(fraction=1.0, shuffle=True, seed=1) if is_mixed_up else part(0)
+    before = filled(table, rows)
+    before.commit(delete={in_order(before)[0]: np.arange(0, COUNT, 3, dtype=np.uint32)})
+    worn = table.snapshot()
+    expected = worn.scan().collect().sort("id", maintain_order=True)
+    upkeep.combine(worn, in_order(worn), sort_by=("id",))
+    assert table.snapshot().scan().collect().equals(expected)
+    assert not table.snapshot().has_deletions
+    assert row_groups(table.snapshot()) == -(-expected.height // ROW_GROUP_ROWS)
+
+
+_VALUES = st.one_of(st.none(), st.integers(-1, 1))
+
+
+@given(st.lists(st.tuples(_VALUES, _VALUES), max_size=6))
+def test_in_order_is_what_sorting_would_not_change(pairs: list[tuple[int | None, int | None]]) -> None:
+    frame = pl.DataFrame(pairs, schema={"a": pl.Int8, "b": pl.Int8}, orient="row")
+    for rows in (frame, frame.cast(pl.String), frame.select(a=pl.col("a") / 0.0, b="b")):
+        for key in (["a"], ["a", "b"], ["b", "a"]):
+            is_so = rows.with_row_index().sort(key, maintain_order=True)["index"].is_sorted()
+            assert upkeep._is_in_order(rows.lazy(), key) == is_so
 
 
 def test_rows_that_shall_lie_apart_are_parted(table: Table) -> None:
