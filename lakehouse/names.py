@@ -24,6 +24,9 @@ IS_CURRENT = "is_current"
 OBSERVED_AT = "_observed_at_utc"
 _HISTORY = frozenset({VALID_FROM, VALID_TO, IS_CURRENT, OBSERVED_AT})
 
+#: What DuckDB calls the position of a row in its file: nobody can ask for it where a column has that name.
+DUCKDB_POSITION = "file_row_number"
+
 #: True for a silver row whose key was deleted at the source: it stays, so that an older row that comes later does
 #: not raise it again; gold and the catalog do not show it.
 IS_DELETED = "_is_deleted"
@@ -48,6 +51,16 @@ def asset_key(layer: Layer, table: str) -> list[str]:
 def is_history(columns: Iterable[str]) -> bool:
     """True for the columns of a silver table of mode ``history``; a source may well have some of that name of its own."""
     return set(columns) >= _HISTORY
+
+
+def taken_in_silver(mode: str, *, deletes: bool) -> frozenset[str]:
+    """Names that no column of a contract may have, in lower case: silver writes these itself, or readers need them.
+
+    Lineage is not among them: bronze renames a source's column of such a name, so a contract may well name bronze's.
+    """
+    taken = {*(_HISTORY if mode == "history" else ()), *([IS_DELETED] if deletes else ())}
+    # Rows of an ``append`` table are never marked as deleted, so nobody asks where one stands.
+    return frozenset(taken if mode == "append" else {*taken, DUCKDB_POSITION})
 
 
 def app_id(stage: str, source: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from lakehouse import scratch
+from lakehouse.settings import load_settings
+from lakehouse.storage import connect_duckdb
 
 _CODE = """
 import sys
@@ -125,3 +128,42 @@ def test_a_removal_that_is_killed_leaves_the_lock_until_the_end(
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "_own", {})
+
+
+_QUERY = """
+import os, signal, sys
+from pathlib import Path
+from lakehouse.settings import load_settings
+from lakehouse.storage import connect_duckdb
+
+settings = load_settings(root=sys.argv[1], memory_limit="64MiB", threads=1)
+connection = connect_duckdb(settings)
+connection.execute("CREATE TABLE numbers AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(10_000_000)")
+spilled = [file for file in Path(settings.state_dir).rglob("duckdb_temp*")]
+assert spilled, "nothing was spilled"
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+others = connect_duckdb(settings)
+others.execute("CREATE TABLE numbers AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(10_000_000)")
+others.close()
+assert connection.execute("SELECT count(DISTINCT a) FROM numbers").fetchone() == (10_000_000,)
+"""
+
+
+def _query(root: Path, how: str) -> int:
+    return subprocess.run([sys.executable, "-c", _QUERY, str(root), how], check=False).returncode
+
+
+def test_what_a_killed_query_has_spilled_is_removed_by_the_next(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    assert _query(tmp_path, "killed") == -signal.SIGKILL
+    assert sum(file.stat().st_size for file in state.rglob("duckdb_temp*")) > 1 << 20
+    assert _query(tmp_path, "ends") == 0
+    assert list(state.rglob("duckdb_temp*")) == []
+    assert _folders(state) == set()
+
+
+def test_a_query_works_where_its_state_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+    with connect_duckdb(load_settings(root=str(tmp_path))) as connection:
+        assert connection.execute("SELECT 42").fetchone() == (42,)

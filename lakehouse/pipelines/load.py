@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from lakehouse.errors import DeclarationError, LakehouseError, SettingsError
 from lakehouse.pipelines.model import PipelineSpec
+from lakehouse.pipelines.taken import name_trouble
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,11 +62,19 @@ class Pipeline:
 
         model = self._import(self.spec.contract, "contract")
         try:
-            return compile_contract(model)
+            contract = compile_contract(model)
         except LakehouseError as error:
             raise DeclarationError(
                 error.message, file=self.file, field="contract", hint=error.hint
             ) from error
+        if reason := name_trouble(contract, self.spec):
+            raise DeclarationError(
+                f"{reason}; give it another name in the contract, and rename it in a transform",
+                file=self.file,
+                field="contract",
+                hint="docs/pipelines.md, Names that are taken",
+            )
+        return contract
 
     @cached_property
     def transform(self) -> Transform | None:

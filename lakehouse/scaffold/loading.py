@@ -9,7 +9,7 @@ import yaml
 
 from lakehouse.contracts import CompiledContract, compile_contract
 from lakehouse.errors import DeclarationError, LakehouseError
-from lakehouse.pipelines import PipelineSpec
+from lakehouse.pipelines import PipelineSpec, name_trouble
 from lakehouse.scaffold.render import Plan
 
 _MODULE = "_lakehouse_contract_to_be"
@@ -24,6 +24,8 @@ def check_loads(plan: Plan, declaration: str, contract: str) -> None:
     except Exception as error:  # whatever the text does when it is run
         reason = error.message if isinstance(error, LakehouseError) else f"{type(error).__name__}: {error}"
         raise _refused(plan, reason) from error
+    if trouble := name_trouble(compiled, spec):
+        raise _refused(plan, f"{trouble} (mode append knows no such names)")
     wanted = {column.name: column.dtype for column in plan.profile.columns}
     if (spec.name, spec.source.path, spec.silver.mode) != (plan.name, plan.path, plan.mode):
         raise _refused(plan, "the YAML reads otherwise than it was meant")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lakehouse import scratch
+from lakehouse.names import DUCKDB_POSITION
 from lakehouse.storage.deletion import FILE, ROW
 from lakehouse.storage.failures import translated
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 _HTTP_RETRIES = 8
 #: A row's file and position as DuckDB shows them, and the file's number among those that are read. The second
 #: and the third name are DuckDB's own.
-_FILE, _ROW = "__file", "file_row_number"
+_FILE, _ROW = "__file", DUCKDB_POSITION
 _INDEX, _NUMBER = "file_index", "__file_number"
 #: Columns of a table that are called so, in whatever case, are taken for DuckDB's own.
 _OWN_NAMES = frozenset({_ROW, _INDEX, "filename"})
@@ -215,7 +218,7 @@ def connect_duckdb(
     config: dict[str, Any] = {
         "memory_limit": f"{settings.memory_limit_bytes // (1 << 20)}MiB",
         "threads": str(settings.thread_count),
-        "temp_directory": f"{settings.state_dir}/duckdb_spill",
+        "temp_directory": _spill_folder(settings),
         "autoinstall_known_extensions": "false",
         "preserve_insertion_order": "false",
     }
@@ -223,6 +226,17 @@ def connect_duckdb(
         connection = duckdb.connect(database, read_only=read_only, config=config)
         prepare_connection(connection, settings)
     return connection
+
+
+def _spill_folder(settings: Settings) -> str:
+    """One of this connection alone, in the folder of its process: DuckDB leaves what it has spilled where it is killed, and
+    clears its folder when it ends, whoever else spills there."""
+    try:
+        return str(scratch.new_folder(settings.state_dir))
+    except (
+        OSError
+    ):  # an analyst may read without being allowed to write there, as long as nothing has to be spilled
+        return str(Path(settings.state_dir, "spool", "duckdb"))
 
 
 def prepare_connection(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
@@ -237,7 +251,6 @@ def prepare_connection(connection: duckdb.DuckDBPyConnection, settings: Settings
 
 def _load_httpfs(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     import os
-    from pathlib import Path
 
     import duckdb_extension_httpfs
 

@@ -94,3 +94,62 @@ def test_a_history_is_ordered_by_a_date_or_an_instant(settings: Settings) -> Non
     (problem,) = find_problems(settings)
     assert problem.field == "silver.sequence_by"
     assert "Date or Datetime" in problem.message
+
+
+TAKEN = """
+import pandera.polars as pa
+import polars as pl
+
+from lakehouse.contracts import Contract
+
+
+class Prices(Contract):
+    \"\"\"One row per product.\"\"\"
+
+    id: pl.Int64 = pa.Field(description="Product.")
+    since: pl.Date = pa.Field(description="When it changed.")
+    one: pl.Int64 = pa.Field(alias={column!r}, description="A name.")
+
+    class Config:
+        name = "prices"
+        unique = ["id"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("column", "silver", "is_taken"),
+    [
+        ("valid_from_utc", "mode: history, sequence_by: [since]", True),
+        ("Is_Current", "mode: history, sequence_by: [since]", True),
+        ("is_current", "mode: upsert, sequence_by: [since]", False),
+        ("file_row_number", "mode: upsert, sequence_by: [since]", True),
+        ("FILE_ROW_NUMBER", "mode: history, sequence_by: [since]", True),
+        ("file_row_number", "mode: append", False),
+        ("_is_deleted", "mode: upsert, sequence_by: [since], delete_when: {column: id, value: 0}", True),
+        ("_is_deleted", "mode: upsert, sequence_by: [since]", False),
+        ("_ingested_at_utc", "mode: upsert, sequence_by: [since]", False),
+    ],
+)
+def test_a_column_that_silver_writes_itself_is_found_before_any_run(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    column: str,
+    silver: str,
+    *,
+    is_taken: bool,
+) -> None:
+    module = f"taken_{column}_{len(silver)}".lower()
+    (tmp_path / f"{module}.py").write_text(TAKEN.format(column=column))
+    monkeypatch.syspath_prepend(tmp_path)
+    declare(
+        settings,
+        GOOD.format(name="x").replace("lakehouse.contracts.airlines.Airlines", f"{module}.Prices")
+        + f"  silver: {{{silver}}}\n",
+    )
+    problems = find_problems(settings)
+    assert [problem.field for problem in problems] == (["contract"] if is_taken else [])
+    if is_taken:
+        assert f"has {column}," in problems[0].message
+        with pytest.raises(DeclarationError, match="rename it in a transform"):
+            _ = load_pipelines(settings)["x"].contract
