@@ -53,14 +53,17 @@ def is_history(columns: Iterable[str]) -> bool:
     return set(columns) >= _HISTORY
 
 
-def taken_in_silver(mode: str, *, deletes: bool) -> frozenset[str]:
-    """Names that no column of a contract may have, in lower case: silver writes these itself, or readers need them.
+def taken_in_silver(mode: str, columns: Iterable[str]) -> list[str]:
+    """Those of a table's columns whose names silver needs for what it writes itself, or readers for where a row stands.
 
-    Lineage is not among them: bronze renames a source's column of such a name, so a contract may well name bronze's.
+    Lineage is not among them: bronze renames a source's column of such a name, so a contract may well name bronze's. All columns of a
+    history together make one, whatever the mode says.
     """
-    taken = {*(_HISTORY if mode == "history" else ()), *([IS_DELETED] if deletes else ())}
-    # Rows of an ``append`` table are never marked as deleted, so nobody asks where one stands.
-    return frozenset(taken if mode == "append" else {*taken, DUCKDB_POSITION})
+    columns = list(columns)
+    taken = {IS_DELETED, DUCKDB_POSITION}
+    if mode == "history" or is_history(name.lower() for name in columns):
+        taken |= _HISTORY
+    return [name for name in columns if name.lower() in taken]
 
 
 def app_id(stage: str, source: str) -> str:

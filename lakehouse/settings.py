@@ -14,7 +14,7 @@ from lakehouse import machine, validation
 from lakehouse.errors import SettingsError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
-#: With 4 GiB a run of 47 pipelines and maintenance beside it held 4.17 GiB together (docs/performance.md).
+#: With 4 GiB a run of 47 pipelines and maintenance beside it held 4.17 GiB together (docs/decisions/0004-memory-follows-a-setting.md).
 _MOST_BYTES = 3 << 30
 
 

@@ -60,6 +60,12 @@ def test_the_least_memory_limit_above_the_process_counts(groups: Path, top: tupl
     assert settings.shared_by(2).memory_limit_bytes == 256 << 20
 
 
+def test_a_large_machine_is_not_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 64 << 30)
+    assert load_settings().memory_limit_bytes == 3 << 30
+    assert load_settings(memory_limit="8GiB").memory_limit_bytes == 8 << 30
+
+
 def test_half_a_core_is_one_and_one_and_a_half_are_two(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     _say(groups / "job" / "step", "cpu.max", "150000 100000\n")

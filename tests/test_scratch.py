@@ -138,15 +138,15 @@ from lakehouse.storage import connect_duckdb
 
 settings = load_settings(root=sys.argv[1], memory_limit="64MiB", threads=1)
 connection = connect_duckdb(settings)
-connection.execute("CREATE TABLE numbers AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(10_000_000)")
+connection.execute("CREATE TABLE numbers AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(6_000_000)")
 spilled = [file for file in Path(settings.state_dir).rglob("duckdb_temp*")]
 assert spilled, "nothing was spilled"
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 others = connect_duckdb(settings)
-others.execute("CREATE TABLE numbers AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(10_000_000)")
+others.execute("CREATE TABLE numbers AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(6_000_000)")
 others.close()
-assert connection.execute("SELECT count(DISTINCT a) FROM numbers").fetchone() == (10_000_000,)
+assert connection.execute("SELECT count(DISTINCT a) FROM numbers").fetchone() == (6_000_000,)
 """
 
 
@@ -154,6 +154,7 @@ def _query(root: Path, how: str) -> int:
     return subprocess.run([sys.executable, "-c", _QUERY, str(root), how], check=False).returncode
 
 
+@pytest.mark.slow
 def test_what_a_killed_query_has_spilled_is_removed_by_the_next(tmp_path: Path) -> None:
     state = tmp_path / "state"
     assert _query(tmp_path, "killed") == -signal.SIGKILL

@@ -12,7 +12,8 @@ from lakehouse import names
 from lakehouse.storage.schema import instance
 
 _INVALID = re.compile(r"[^A-Za-z0-9_]+")
-_RESERVED = {*names.LINEAGE, names.RESCUED}
+#: What bronze adds, and what a refused row gets beside what bronze has of it.
+_RESERVED = {*names.LINEAGE, names.RESCUED, "_broken_rules"}
 
 
 def clean_names(raw: Sequence[str]) -> list[str]:
@@ -30,7 +31,7 @@ def clean_names(raw: Sequence[str]) -> list[str]:
         text = text if _INVALID.sub("_", name) == name else text.strip("_")
         text = text or f"column_{position}"
         text = f"_{text}" if text[0].isdigit() else text
-        text = f"source{text}" if text in _RESERVED else text
+        text = f"source{text}" if text.lower() in _RESERVED else text
         candidate, count = text, 1
         while candidate.lower() in taken:
             count += 1

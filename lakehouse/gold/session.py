@@ -119,8 +119,8 @@ class BuildSession:
     def prepare(self, connection: Any) -> None:
         """Give dbt's fresh in-memory database its relations: silver and gold at their versions, and the plan."""
         prepare_connection(connection, self.settings)
-        # Not in dbt's profile: where that is another, dbt parses the whole project again, and this folder is the process's own.
-        spill = scratch.process_folder(self.settings.state_dir) / "duckdb"
+        # Not in dbt's profile: where that is another, dbt parses the whole project again, and this folder is the build's own.
+        spill = scratch.new_folder(self.settings.state_dir)
         connection.execute(f"SET GLOBAL temp_directory = {quote_literal(str(spill))}")
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {PLAN_SCHEMA}")
         inputs = {table for plan in self.plans.values() for table in plan.inputs}

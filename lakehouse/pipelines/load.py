@@ -69,7 +69,8 @@ class Pipeline:
             ) from error
         if reason := name_trouble(contract, self.spec):
             raise DeclarationError(
-                f"{reason}; give it another name in the contract, and rename it in a transform",
+                f"{reason}; rename it in a transform and in the contract (or leave it out of the contract), and where the table "
+                "has it already, give the pipeline a new name: its table is then built from all its files",
                 file=self.file,
                 field="contract",
                 hint="docs/pipelines.md, Names that are taken",

@@ -1,4 +1,4 @@
-"""Column names that a contract cannot have: silver writes such columns itself, or readers need the name."""
+"""Column names that a silver table cannot have: it writes such columns itself, or readers need the name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def name_trouble(contract: CompiledContract, spec: PipelineSpec) -> str | None:
-    """Why columns of the contract cannot be called so; None where all can."""
-    taken = names.taken_in_silver(spec.silver.mode, deletes=spec.silver.delete_when is not None)
-    clash = [name for name in contract.schema if name.lower() in taken]
+    """Why columns of the contract, or of ``sequence_by``, cannot be called so; None where all can."""
+    columns = dict.fromkeys([*contract.schema, *spec.silver.sequence_by])
+    clash = names.taken_in_silver(spec.silver.mode, columns)
     if not clash:
         return None
     return (
-        f"the contract {contract.name} has {', '.join(clash)}, which the lakehouse and its readers need for themselves "
-        f"in mode {spec.silver.mode}"
+        f"a silver table in mode {spec.silver.mode} cannot have {', '.join(clash)}: the lakehouse and its readers need "
+        f"{'this name' if len(clash) == 1 else 'these names'} for themselves"
     )

@@ -25,7 +25,7 @@ def check_loads(plan: Plan, declaration: str, contract: str) -> None:
         reason = error.message if isinstance(error, LakehouseError) else f"{type(error).__name__}: {error}"
         raise _refused(plan, reason) from error
     if trouble := name_trouble(compiled, spec):
-        raise _refused(plan, f"{trouble} (mode append knows no such names)")
+        raise _refused(plan, trouble)
     wanted = {column.name: column.dtype for column in plan.profile.columns}
     if (spec.name, spec.source.path, spec.silver.mode) != (plan.name, plan.path, plan.mode):
         raise _refused(plan, "the YAML reads otherwise than it was meant")

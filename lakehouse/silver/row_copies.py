@@ -80,18 +80,16 @@ class RowCopies:
             for path, rows in places.items()
             if self._is_worth_it(rows[POSITION].to_numpy(), on_disk[path])
         }
-        values: dict[str, pa.Array | None] = {}
-        for path, copy in wanted.items():
-            # Before any is made: room is taken from copies that nobody reads.
-            if copy.exists():
-                values[path] = self._read(snapshot, path, copy, places[path])
-        for path, copy in wanted.items():
-            if path not in values and self._make(snapshot, path, copy, on_disk[path], layout):
-                values[path] = self._read(snapshot, path, copy, places[path])
+        # Before any is made: room is taken from copies that nobody reads.
+        there = [path for path, copy in wanted.items() if copy.exists()]
+        values: dict[str, pa.Array] = {}
+        for path in there:
+            self._read(snapshot, path, wanted[path], places[path], values)
+        for path in wanted:
+            if path not in there and self._make(snapshot, path, wanted[path], on_disk[path], layout):
+                self._read(snapshot, path, wanted[path], places[path], values)
         self._forget_others({_name(path, layout) for path in snapshot.files()["path"]})
-        return self._unpacked(
-            snapshot, {path: rows for path, rows in values.items() if rows is not None}, places, layout
-        )
+        return self._unpacked(snapshot, values, places, layout)
 
     def layout(self, snapshot: Snapshot) -> RowLayout | None:
         """How the table's rows are laid out; None when there are no copies of them."""
@@ -109,20 +107,21 @@ class RowCopies:
             return False
         return len(numpy.unique(positions // ROW_GROUP_ROWS)) > _ALL_THROUGH * on_disk / ROW_GROUP_ROWS
 
-    def _read(self, snapshot: Snapshot, path: str, copy: Path, places: pl.DataFrame) -> pa.Array | None:
+    def _read(
+        self, snapshot: Snapshot, path: str, copy: Path, places: pl.DataFrame, into: dict[str, pa.Array]
+    ) -> None:
         try:
-            rows = _rows(copy, places[POSITION].to_numpy())
+            into[path] = _rows(copy, places[POSITION].to_numpy())
         except Exception as error:  # noqa: BLE001  a cache must not stop a batch, whatever happens to it
             self._refuse(snapshot, path, copy, error)
-            return None
+            return
         with suppress(OSError):
             os.utime(copy)
-        return rows
 
     def _unpacked(
         self,
         snapshot: Snapshot,
-        values: Mapping[str, pa.Array],
+        values: dict[str, pa.Array],
         places: Mapping[str, pl.DataFrame],
         layout: RowLayout,
     ) -> dict[str, pl.DataFrame]:
@@ -132,23 +131,37 @@ class RowCopies:
 
         if not values:
             return {}
+        starts = [0, *accumulate(map(len, values.values()))]
+        pieces = list(zip(values, pairwise(starts), strict=True))
         try:
-            rows = layout.unpacked(pa.concat_arrays(list(values.values())))
-            expected = pl.concat([places[path] for path in values])
+            together = pa.concat_arrays(list(values.values()))
+        except Exception as error:  # noqa: BLE001  as above
+            _log.warning("silver.%s: Parquet is read instead of copies: %s", snapshot.table.name, error)
+            return {}
+        values.clear()  # each has its rows in the whole now: they are not held twice
+        try:
+            rows = layout.unpacked(together)
+            expected = pl.concat([places[path] for path, _ in pieces])
             known = [name for name in expected.columns if name not in PLACE_SCHEMA]
             if not rows.select(known).equals(expected.select(known)):
                 raise ValueError("it has other rows")
         except Exception as error:  # noqa: BLE001  as above
-            if len(values) == 1:
-                (path,) = values
+            if len(pieces) == 1:
+                ((path, _),) = pieces
                 self._refuse(snapshot, path, self.folder / _name(path, layout), error)
                 return {}
+            _log.info(
+                "silver.%s: rows of %d copies are unpacked one by one: %s",
+                snapshot.table.name,
+                len(pieces),
+                error,
+            )
             alone = (
-                self._unpacked(snapshot, {path: value}, places, layout) for path, value in values.items()
+                self._unpacked(snapshot, {path: together[start:end]}, places, layout)
+                for path, (start, end) in pieces
             )
             return {path: found for one in alone for path, found in one.items()}
-        starts = [0, *accumulate(map(len, values.values()))]
-        return {path: rows[start:end] for path, (start, end) in zip(values, pairwise(starts), strict=True)}
+        return {path: rows[start:end] for path, (start, end) in pieces}
 
     def _refuse(self, snapshot: Snapshot, path: str, copy: Path, error: Exception) -> None:
         _log.warning(

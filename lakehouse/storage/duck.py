@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
@@ -205,10 +206,8 @@ def _have_every_column(snapshot: Snapshot, columns: Mapping[str, pl.DataType]) -
     return set(counts) <= set(known.columns) and not any(known[count].null_count() for count in counts)
 
 
-def connect_duckdb(
-    settings: Settings, database: str = ":memory:", *, read_only: bool = False
-) -> duckdb.DuckDBPyConnection:
-    """A connection with the lake's limits: memory, threads, spill folder, no progress bar, no network extensions.
+def connect_duckdb(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """A connection to a database in memory, with the lake's limits: memory, threads, spill folder, no progress bar, no network extensions.
 
     For a remote root the httpfs extension is loaded from its installed wheel, and a secret made from the
     storage options.
@@ -222,8 +221,8 @@ def connect_duckdb(
         "autoinstall_known_extensions": "false",
         "preserve_insertion_order": "false",
     }
-    with translated(f"open DuckDB {database}"):
-        connection = duckdb.connect(database, read_only=read_only, config=config)
+    with translated("open DuckDB"):
+        connection = duckdb.connect(config=config)
         prepare_connection(connection, settings)
     return connection
 
@@ -236,7 +235,7 @@ def _spill_folder(settings: Settings) -> str:
     except (
         OSError
     ):  # an analyst may read without being allowed to write there, as long as nothing has to be spilled
-        return str(Path(settings.state_dir, "spool", "duckdb"))
+        return str(Path(settings.state_dir, "spool", uuid.uuid4().hex))
 
 
 def prepare_connection(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:

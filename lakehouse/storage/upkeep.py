@@ -144,12 +144,12 @@ def _write(
 ) -> list[StagedFile]:
     table, prefix = snapshot.table, uuid.uuid4().hex
     frame = snapshot.scan(uris=_uris(snapshot, paths))
-    if sort_by and not (len(paths) == 1 and _is_in_order(frame, sort_by)):
-        frame = frame.sort(sort_by, maintain_order=True)
     null = None if apart_by is None else pl.col(apart_by).is_null()
-    parts = [frame] if null is None else [frame.filter(null), frame.filter(~null)]
-    written = [f"{prefix}-{number:05d}.parquet" for number in range(len(parts))]
+    written = [f"{prefix}-{number:05d}.parquet" for number in range(1 if null is None else 2)]
     with translated(f"combine data files of {table.label}", table._folder), table._swept(written):
+        if sort_by and not (len(paths) == 1 and _is_in_order(frame, sort_by)):
+            frame = frame.sort(sort_by, maintain_order=True)
+        parts = [frame] if null is None else [frame.filter(null), frame.filter(~null)]
         for part, name in zip(parts, written, strict=True):
             part.sink_parquet(
                 f"{table.uri.rstrip('/')}/{name}",
@@ -164,7 +164,13 @@ def _write(
 
 
 def _is_in_order(frame: pl.LazyFrame, sort_by: Sequence[str]) -> bool:
-    """True where sorting would change nothing: a worn file, as silver has written it. Its rows are then streamed, whatever they take."""
+    """True where sorting would change nothing: a worn file, as silver has written it. Its rows are then streamed, whatever they take.
+
+    Not known of lists and structs, which Polars sorts and does not compare.
+    """
+    schema = frame.collect_schema()
+    if any(schema[column].is_nested() for column in sort_by):
+        return False
     keys = frame.select(sort_by).collect(engine="streaming")
     descends = pl.lit(False)
     for column in map(pl.col, reversed(sort_by)):

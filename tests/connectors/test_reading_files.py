@@ -155,7 +155,31 @@ def test_a_file_without_header_takes_declared_columns(tmp_path: Path) -> None:
 
 
 def test_column_names_become_valid_unique_and_stable() -> None:
-    raw = ["Flight No.", "größe", "", "id", "ID", "2nd", "_batch_id", "a b", "ok_1"]
-    expected = ["Flight_No", "grosse", "column_3", "id", "ID_2", "_2nd", "source_batch_id", "a_b", "ok_1"]
+    raw = [
+        "Flight No.",
+        "größe",
+        "",
+        "id",
+        "ID",
+        "2nd",
+        "_batch_id",
+        "a b",
+        "ok_1",
+        "_Batch_Id",
+        "_broken_rules",
+    ]
+    expected = [
+        "Flight_No",
+        "grosse",
+        "column_3",
+        "id",
+        "ID_2",
+        "_2nd",
+        "source_batch_id",
+        "a_b",
+        "ok_1",
+        "source_Batch_Id_2",
+        "source_broken_rules",
+    ]
     assert clean_names(raw) == expected
     assert clean_names(clean_names(raw)) == expected

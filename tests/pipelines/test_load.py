@@ -124,9 +124,9 @@ class Prices(Contract):
         ("is_current", "mode: upsert, sequence_by: [since]", False),
         ("file_row_number", "mode: upsert, sequence_by: [since]", True),
         ("FILE_ROW_NUMBER", "mode: history, sequence_by: [since]", True),
-        ("file_row_number", "mode: append", False),
+        ("file_row_number", "mode: append", True),
         ("_is_deleted", "mode: upsert, sequence_by: [since], delete_when: {column: id, value: 0}", True),
-        ("_is_deleted", "mode: upsert, sequence_by: [since]", False),
+        ("_is_deleted", "mode: append", True),
         ("_ingested_at_utc", "mode: upsert, sequence_by: [since]", False),
     ],
 )
@@ -150,6 +150,27 @@ def test_a_column_that_silver_writes_itself_is_found_before_any_run(
     problems = find_problems(settings)
     assert [problem.field for problem in problems] == (["contract"] if is_taken else [])
     if is_taken:
-        assert f"has {column}," in problems[0].message
-        with pytest.raises(DeclarationError, match="rename it in a transform"):
+        assert f"cannot have {column}: " in problems[0].message
+        with pytest.raises(
+            DeclarationError, match=r"rename it in a transform .* give the pipeline a new name"
+        ):
             _ = load_pipelines(settings)["x"].contract
+
+
+def test_all_columns_of_a_history_together_make_one_in_any_mode(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second batch on the table would be taken for one."""
+    more = "".join(
+        f"    c{number}: pl.String = pa.Field(alias={name!r}, description='A name.')\n"
+        for number, name in enumerate(("valid_to_utc", "is_current", "_observed_at_utc"))
+    )
+    text = TAKEN.format(column="valid_from_utc").replace("\n    class Config", f"{more}\n    class Config")
+    (tmp_path / "taken_together.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    declare(
+        settings,
+        GOOD.format(name="x").replace("lakehouse.contracts.airlines.Airlines", "taken_together.Prices"),
+    )
+    (problem,) = find_problems(settings)
+    assert "cannot have valid_from_utc, valid_to_utc, is_current, _observed_at_utc" in problem.message

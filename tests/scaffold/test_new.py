@@ -164,16 +164,11 @@ def test_what_does_not_load_is_never_written(
         plan_pipeline(settings, messy)
 
 
-def test_a_name_that_readers_need_is_refused_where_rows_are_replaced(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_name_that_readers_need_is_refused(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text("id,file_row_number\n1,5\n2,6\n")
-    with pytest.raises(
-        DeclarationError, match=r"has file_row_number, .* in mode upsert .*nothing was written"
-    ):
+    with pytest.raises(DeclarationError, match=r"cannot have file_row_number: .*; nothing was written"):
         plan_pipeline(settings, file, key=("id",))
-    plan_pipeline(settings, file, key=("id",), mode="append")
 
 
 def test_what_is_written_passes_the_projects_own_format_and_lint(settings: Settings, tmp_path: Path) -> None:

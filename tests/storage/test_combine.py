@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import deltalake
+import hypothesis
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
@@ -83,21 +84,64 @@ def test_deleted_rows_do_not_come_back(table: Table) -> None:
 
 
 @pytest.mark.parametrize("is_mixed_up", [False, True])
-def test_a_worn_file_alone_is_in_order_afterwards(table: Table, *, is_mixed_up: bool) -> None:
+def test_a_worn_file_alone_is_in_order_afterwards(
+    table: Table, monkeypatch: pytest.MonkeyPatch, *, is_mixed_up: bool
+) -> None:
     rows = part(0).sample(fraction=1.0, shuffle=True, seed=1) if is_mixed_up else part(0)
     before = filled(table, rows)
     before.commit(delete={in_order(before)[0]: np.arange(0, COUNT, 3, dtype=np.uint32)})
     worn = table.snapshot()
     expected = worn.scan().collect().sort("id", maintain_order=True)
+    sorts: list[object] = []
+    real = pl.LazyFrame.sort
+    monkeypatch.setattr(
+        pl.LazyFrame, "sort", lambda *args, **more: sorts.append(args[1]) or real(*args, **more)
+    )
     upkeep.combine(worn, in_order(worn), sort_by=("id",))
+    assert sorts.count(("id",)) == is_mixed_up, "rows in order are streamed, others are held to be sorted"
     assert table.snapshot().scan().collect().equals(expected)
     assert not table.snapshot().has_deletions
     assert row_groups(table.snapshot()) == -(-expected.height // ROW_GROUP_ROWS)
 
 
+@pytest.mark.parametrize("is_mixed_up", [False, True])
+def test_a_worn_file_is_parted_in_order(table: Table, *, is_mixed_up: bool) -> None:
+    """As a history's: by key and instant, ended versions apart from the others."""
+    rows = part(0, 1_000).with_columns(pl.col("id") // 3, noise=pl.when(pl.col("id") % 3 == 0).then("id"))
+    rows = rows.sort("id", "noise")
+    before = filled(table, rows.sample(fraction=1.0, shuffle=True, seed=1) if is_mixed_up else rows)
+    before.commit(delete={in_order(before)[0]: np.arange(0, 1_000, 3, dtype=np.uint32)})
+    worn = table.snapshot()
+    expected = worn.scan().collect().sort("id", "noise")
+    upkeep.combine(worn, in_order(worn), sort_by=("id", "noise"), apart_by="noise")
+    parts = [pl.read_parquet(uri) for uri in table.snapshot().uris()]
+    assert sorted(frame["noise"].null_count() in (0, frame.height) for frame in parts) == [True, True]
+    for frame in parts:
+        assert frame.equals(frame.sort("id", "noise"))
+    assert pl.concat(parts).sort("id", "noise").equals(expected)
+
+
+def test_looking_at_the_order_is_tried_again_where_the_store_fails(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = filled(table, part(0))
+    before.commit(delete={in_order(before)[0]: np.arange(10, dtype=np.uint32)})
+    real, tries = upkeep._is_in_order, iter([True])
+
+    def fails_once(*args: object) -> bool:
+        if next(tries, False):
+            raise OSError("Generic S3 error: connection reset by peer")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(upkeep, "_is_in_order", fails_once)
+    upkeep.combine(table.snapshot(), in_order(table.snapshot()), sort_by=("id",))
+    assert table.snapshot().num_rows() == COUNT - 10
+
+
 _VALUES = st.one_of(st.none(), st.integers(-1, 1))
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.tuples(_VALUES, _VALUES), max_size=6))
 def test_in_order_is_what_sorting_would_not_change(pairs: list[tuple[int | None, int | None]]) -> None:
     frame = pl.DataFrame(pairs, schema={"a": pl.Int8, "b": pl.Int8}, orient="row")
@@ -105,6 +149,8 @@ def test_in_order_is_what_sorting_would_not_change(pairs: list[tuple[int | None,
         for key in (["a"], ["a", "b"], ["b", "a"]):
             is_so = rows.with_row_index().sort(key, maintain_order=True)["index"].is_sorted()
             assert upkeep._is_in_order(rows.lazy(), key) == is_so
+    nested = frame.select(a=pl.struct("a", "b"))
+    assert not upkeep._is_in_order(nested.lazy(), ["a"]), "those are sorted, and cannot be compared"
 
 
 def test_rows_that_shall_lie_apart_are_parted(table: Table) -> None:
