@@ -16,6 +16,8 @@ import polars as pl
 from lakehouse import names
 from lakehouse.storage.schema import delta_schema
 
+#: In the description of every commit of ours, with a number of its own.
+MARK = "lakehouseCommit"
 #: Contended commits on object stores exceed the library's 15 retries about once in 290 (measured).
 MAX_COMMIT_RETRIES = 100
 CHECKPOINT_INTERVAL = 50
@@ -66,7 +68,7 @@ def properties(txns: Mapping[str, int], metadata: Mapping[str, Any], mark: str =
     import deltalake
 
     return deltalake.CommitProperties(
-        custom_metadata={names.COMMIT_KEY: json.dumps(metadata, default=str), "lakehouseCommit": mark},
+        custom_metadata={names.COMMIT_KEY: json.dumps(metadata, default=str), MARK: mark},
         max_commit_retries=MAX_COMMIT_RETRIES,
         app_transactions=[deltalake.Transaction(app_id, version) for app_id, version in txns.items()],
     )

@@ -19,7 +19,7 @@ import polars as pl
 
 from lakehouse import names
 from lakehouse.errors import CommitConflict, StorageError
-from lakehouse.storage.commits import StagedFile, content
+from lakehouse.storage.commits import MARK, StagedFile, content
 from lakehouse.storage.deletion import FEATURE, Vector, vector_of
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.stats import lower_bound, stats_json, upper_bound
@@ -109,7 +109,7 @@ def info_entry(read_version: int, operation: str, metadata: Mapping[str, Any], m
         "commitInfo": {
             "timestamp": now_ms(), "operation": operation, "operationParameters": {}, "readVersion": read_version,
             "isBlindAppend": False, "engineInfo": "lakehouse", names.COMMIT_KEY: json.dumps(metadata, default=str),
-            "lakehouseCommit": mark,
+            MARK: mark,
         }
     }  # fmt: skip
 

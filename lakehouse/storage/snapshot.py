@@ -343,8 +343,8 @@ class Snapshot:
             entries += [log.shrunk_entry(row, written[row["path"]]) for row in chosen.iter_rows(named=True)]
         table.sync(changes.add)
         version = log.append_commit(objects, table.label, self.version, entries, mark, only_adds=not gone)
-        is_next = version == before.number + 1
-        self._read = before.followed_by(version, changes.txns, is_next=is_next, same_protocol=not features)
+        between = [entries] if version == before.number + 1 else None
+        self._read = before.followed_by(version, changes.txns, between, same_protocol=not features)
         RECENT.put(objects, self._read)
         self._checkpoint_in_turn()
 

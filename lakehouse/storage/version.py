@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import polars as pl
 
 from lakehouse.errors import StorageError
 from lakehouse.storage.deletion import FEATURE, Vector
+from lakehouse.storage.following import files_after
 from lakehouse.storage.log import OLD_WRITER_FEATURES, actions, commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.stats import wide_texts
@@ -32,6 +34,11 @@ _READER_FEATURES = frozenset({FEATURE, "timestampNtz", "columnMapping"})  # the 
 #: More commits than these are not read one by one.
 _FEW_COMMITS = 32
 _Answer = TypeVar("_Answer")
+#: Actions of one commit, and a list of files with the commits since.
+_Commit = Sequence[Mapping[str, Any]]
+_Since = tuple[pl.DataFrame, tuple[_Commit, ...]]
+#: What a version says that only a change of the protocol or of the table's properties makes another.
+_OF_PROTOCOL = ("has_vectors", "is_plain", "writer_features", "configuration")
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -39,11 +46,11 @@ class Version:
     """What a log says at one version. Shared between readers: nobody commits through its handle.
 
     Args:
+        handle: of the library; None: it is opened when something is asked that is not known without it.
         reopen: opens the same version again. The library reads some things only when asked, from log files that a
             clean-up may have folded into a checkpoint since.
         earlier: a version before this one of the same table, so that not all of the log is read again.
-        number: of the version, where there is no handle yet; it is opened when something is asked.
-        behind: a handle of an earlier version that nobody needs. To bring it up to this one takes a third of opening it.
+        number: of the version, where there is no handle.
     """
 
     def __init__(
@@ -53,21 +60,19 @@ class Version:
         reopen: Callable[[int], Any],
         earlier: Version | None = None,
         number: int | None = None,
-        behind: Any = None,
     ) -> None:
-        self._handle, self._behind = handle, behind
+        self._handle = handle
         self._lock = threading.Lock()
         self.number: int = handle.version() if number is None else number
         self._objects = objects
         self._reopen = reopen
         self._earlier = None if earlier is None else earlier._known_vectors
         self._txns: dict[str, int] = {}
+        self._since: _Since | None = None
 
     def _ask(self, question: Callable[[Any], _Answer]) -> _Answer:
         with self._lock:
             try:
-                if self._handle is None and self._behind is not None:
-                    self._catch_up()
                 if self._handle is not None:
                     return question(self._handle)
             except Exception:  # noqa: BLE001  whatever the library makes of a missing file; a second failure is raised
@@ -75,36 +80,42 @@ class Version:
             self._handle = self._reopen(self.number)
             return question(self._handle)
 
-    def _catch_up(self) -> None:
-        behind, self._behind = self._behind, None
-        behind.update_incremental()
-        if behind.version() == self.number:  # somebody may have committed since
-            self._handle = behind
-
     def followed_by(
-        self, number: int, txns: Mapping[str, int], *, is_next: bool, same_protocol: bool
+        self, number: int, txns: Mapping[str, int], commits: Sequence[_Commit] | None, *, same_protocol: bool
     ) -> Version:
-        """A version after this one, made by commits that are known.
-
-        The handle goes on to it. Who asks this version for what it has not told yet makes it open another.
+        """A version after this one, made by commits that are known. It has no handle, and this one's is let go.
 
         Args:
             txns: transactions of those commits.
-            is_next: all commits between are known, and none changed the schema; what is known of this version holds on.
+            commits: all between, where they are known and none changed the schema: what is known of this version holds on.
             same_protocol: none changed the protocol either.
         """
-        behind = None
-        if is_next:
-            with self._lock:
-                behind = self._behind if self._handle is None else self._handle
-                self._handle = self._behind = None
-        following = Version(None, self._objects, self._reopen, self, number, behind)
-        if is_next:
-            following._txns = {**self._txns, **txns}
-            of_protocol = ["has_vectors", "is_plain", "writer_features", "configuration"]
-            inherited = ["schema", "description", *(of_protocol if same_protocol else [])]
-            following.__dict__.update({n: self.__dict__[n] for n in inherited if n in self.__dict__})
+        following = Version(None, self._objects, self._reopen, self, number)
+        if commits is None:
+            return following
+        inherited = ["schema", "description", *(_OF_PROTOCOL if same_protocol else [])]
+        # The commits stand, whatever becomes of this: what is not known is asked later.
+        with suppress(Exception):
+            for name in inherited if self._handle is not None else ():  # while it costs nothing
+                getattr(self, name)
+            following._since = self._followed(commits)
+        following._txns = {**self._txns, **txns}
+        following.__dict__.update({n: self.__dict__[n] for n in inherited if n in self.__dict__})
+        with self._lock:
+            self._handle = None
         return following
+
+    def _followed(self, commits: Sequence[_Commit]) -> _Since | None:
+        since = self._since
+        if since is None or "_listed" in self.__dict__:
+            if self._handle is None and "_listed" not in self.__dict__:
+                return None
+            since = (self._listed, ())
+        files, before = since
+        if len(before) < _FEW_COMMITS:
+            return files, (*before, *commits)
+        # Nobody has asked for so long: what was taken out since need not be remembered.
+        return self._listed, tuple(commits)
 
     def caught_up(self) -> Version | None:
         """The newest version, by the commits that others have made after this one; None where it must be opened.
@@ -112,10 +123,11 @@ class Version:
         To read some commits costs a tenth of opening the table: maintenance in another process writes to every one.
         """
         txns: dict[str, int] = {}
+        between: list[_Commit] = []
         for number in range(self.number + 1, self.number + _FEW_COMMITS):
             raw = self._objects.read(commit_file(number))
             if raw is None:
-                return self.followed_by(number - 1, txns, is_next=True, same_protocol=True)
+                return self.followed_by(number - 1, txns, between, same_protocol=True)
             try:
                 found = actions(raw)
                 txns |= {a["txn"]["appId"]: a["txn"]["version"] for a in found if "txn" in a}
@@ -123,6 +135,7 @@ class Version:
                 return None  # torn: the library says what is wrong with it
             if any("metaData" in action or "protocol" in action for action in found):
                 return None
+            between.append(found)
         return None
 
     @cached_property
@@ -140,8 +153,17 @@ class Version:
         return self._ask(lambda handle: handle.metadata().configuration)
 
     @cached_property
+    def _listed(self) -> pl.DataFrame:
+        """The files, as the library lists them."""
+        found = None if self._since is None else files_after(*self._since)
+        if found is None:
+            found = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
+        self._since = None
+        return found
+
+    @cached_property
     def files(self) -> pl.DataFrame:
-        frame = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
+        frame = self._listed
         deleted = {path: vector.cardinality for path, vector in self.vectors.items()}
         gone = (
             pl.col("path").replace_strict(deleted, default=0, return_dtype=pl.Int64)
@@ -216,7 +238,7 @@ class Version:
 
     def feature_entries(self) -> list[dict[str, Any]]:
         """See ``log.feature_entries``."""
-        return self._ask(feature_entries)
+        return [] if self.has_vectors else self._ask(feature_entries)
 
     @property
     def _known_vectors(self) -> tuple[int, dict[str, Vector]] | None:
