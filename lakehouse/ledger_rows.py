@@ -87,7 +87,19 @@ class SourceRows:
     def followed_by(self, files: pl.DataFrame) -> SourceRows:
         """With the rows of later commits."""
         whole = pl.concat([self._files, files], rechunk=self._files.n_chunks() >= _CHUNKS)
-        return SourceRows(whole, self._stages.union(files["stage"].to_list()))
+        following = SourceRows(whole, self._stages.union(files["stage"].to_list()))
+        if "_planned" in self.__dict__:
+            following._carry_on(self._planned, files)
+        return following
+
+    def _carry_on(self, planned: pl.DataFrame, files: pl.DataFrame) -> None:
+        """Take over what is known of planned batches, where those that came later have higher numbers, as they do."""
+        if "planned" in files["stage"].to_list():
+            more = SourceRows(files)._planned
+            if len(planned) and planned["batch_id"][-1] > more["batch_id"][0]:
+                return
+            planned = pl.concat([planned, more], rechunk=planned.n_chunks() >= _CHUNKS)
+        self.__dict__["_planned"] = planned
 
     def seen(self, of: pl.Expr | None = None) -> dict[str, list[Seen]]:
         """Per path every version that was seen, the oldest first.
@@ -130,11 +142,11 @@ class SourceRows:
         A source may keep all that it ever sent, and every look asks for all of it: no objects are made, but of files that
         something given back bears on.
         """
-        rows = self._files.select("recorded_at_utc", "path", "size_bytes", "fingerprint")
-        rows = rows.filter(pl.col("path").is_in(list(paths)))
+        named = self._files.lazy().filter(pl.col("path").is_in(list(paths)))
+        rows = named.select("recorded_at_utc", "path", "size_bytes", "fingerprint").collect()
         if len(rows) > 1:
             rows = rows.sort("recorded_at_utc", maintain_order=True)
-        found: dict[str, str] = dict(rows.select("path", "fingerprint").iter_rows())
+        found: dict[str, str] = dict(zip(rows["path"].to_list(), rows["fingerprint"].to_list(), strict=True))
         if RETURNED in self._stages:
             doubtful = set(rows.filter(self._near_returned)["path"].to_list())
             for path in doubtful:
@@ -171,7 +183,10 @@ class SourceRows:
     def batch_bytes(self, first: int, last: int) -> pl.Series:
         """Size of each planned batch from the one number to the other."""
         planned = self._planned[self._planned_to(first - 1) : self._planned_to(last)]
-        return planned.group_by("batch_id").agg(pl.col("size_bytes").sum())["size_bytes"]
+        sizes: Counter[int] = Counter()  # a query over a handful of rows takes longer
+        for number, size in planned.select("batch_id", "size_bytes").iter_rows():
+            sizes[number] += size
+        return pl.Series("size_bytes", sizes.values(), pl.Int64)
 
     def _planned_to(self, number: int) -> int:
         """How many planned files are of batches up to this one."""

@@ -32,8 +32,11 @@ _VERSION = b"\x01"
 _MAGIC = 1681511377
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _B85 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
-#: Rows that kept vectors name together: two bytes each at most.
-_KEPT_ROWS = 20_000_000
+#: What kept vectors may take together, and a vector's own part and that of each 65,536 rows it goes through (measured).
+_KEPT_BYTES = 64 << 20
+_VECTOR_BYTES, _CONTAINER_BYTES = 500, 160
+#: Of so many times as many rows, those that are asked for are sought and not all listed.
+_FEW = 32
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,17 @@ class Gone:
 
     @property
     def positions(self) -> Any:
-        """Ascending, as a NumPy array of unsigned 32-bit numbers. Not kept: they take ten times the room, and a nanosecond each."""
+        """Ascending, as a NumPy array of unsigned 32-bit numbers. Not kept: they take more room than all else, and no time."""
         import numpy
 
         return numpy.array(self.bitmap.to_array(), dtype=numpy.uint32)
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what it takes: two bytes a row, or less, and more for rows that lie far from each other."""
+        last = self.bitmap.max() if self.bitmap else 0
+        containers = min(len(self.bitmap), last // 65_536 + 1)
+        return 2 * len(self.bitmap) + _CONTAINER_BYTES * containers + _VECTOR_BYTES
 
     def bits(self, rows: int) -> bytes:
         """A bit for each of a file's rows, 1 where it is gone, the first row's in front; zeros fill the last byte."""
@@ -139,6 +149,11 @@ class Gone:
         """For each of the positions (a NumPy array) whether it is gone."""
         import numpy
 
+        if len(positions) < len(self.bitmap) // _FEW:
+            from pyroaring import BitMap64
+
+            found = (self.bitmap & BitMap64(positions.astype("uint64"))).to_array()
+            return numpy.isin(positions, numpy.array(found, dtype=positions.dtype))
         gone = self.positions
         if not len(gone):
             return numpy.zeros(len(positions), dtype=bool)
@@ -187,7 +202,7 @@ class _Recent:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, Vector], Gone] = OrderedDict()
         self._lock = threading.Lock()
-        self._rows = 0
+        self._bytes = 0
 
     def get(self, objects: Objects, vector: Vector) -> Gone | None:
         with self._lock:
@@ -196,10 +211,10 @@ class _Recent:
     def put(self, objects: Objects, vector: Vector, gone: Gone) -> None:
         with self._lock:
             if (objects.root, vector) not in self._known:
-                self._rows += len(gone)
+                self._bytes += gone.memory_bytes
             self._known[objects.root, vector] = gone
-            while self._rows > _KEPT_ROWS and len(self._known) > 1:
-                self._rows -= len(self._known.popitem(last=False)[1])
+            while self._bytes > _KEPT_BYTES and len(self._known) > 1:
+                self._bytes -= self._known.popitem(last=False)[1].memory_bytes
 
 
 _RECENT = _Recent()

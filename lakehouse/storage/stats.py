@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -105,6 +106,7 @@ def _ends(stats: Any) -> tuple[Any, Any]:
 #: The last of all characters.
 _LAST = "\U0010ffff"
 _FROM_THE_FIRST_RARE = r"(?s)[\x{10000}-\x{10FFFF}].*"
+_RARE = re.compile("(?s)[\U00010000-\U0010ffff].*")
 
 
 def stats_json(stats: dict[str, Any]) -> str:
@@ -123,6 +125,11 @@ def wide_texts(files: pl.DataFrame) -> list[pl.Expr]:
         name for name, dtype in files.schema.items() if name.startswith("max.") and dtype == pl.String
     ]
     return [pl.col(name).str.replace(_FROM_THE_FIRST_RARE, _LAST) for name in greatest]
+
+
+def wide_text(greatest: str) -> str:
+    """The same of one text."""
+    return _RARE.sub(_LAST, greatest, count=1)
 
 
 def uris_in_range(files: pl.DataFrame, column: str, low: Any, high: Any) -> list[str]:

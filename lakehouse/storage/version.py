@@ -17,7 +17,7 @@ import polars as pl
 
 from lakehouse.errors import StorageError
 from lakehouse.storage.deletion import FEATURE, Vector
-from lakehouse.storage.following import files_after
+from lakehouse.storage.following import essence, files_after
 from lakehouse.storage.log import OLD_WRITER_FEATURES, actions, commit_file, feature_entries, vectors_at
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.stats import wide_texts
@@ -96,26 +96,34 @@ class Version:
         inherited = ["schema", "description", *(_OF_PROTOCOL if same_protocol else [])]
         # The commits stand, whatever becomes of this: what is not known is asked later.
         with suppress(Exception):
-            for name in inherited if self._handle is not None else ():  # while it costs nothing
+            for name in inherited if self._handle is not None else ():  # while there is one
                 getattr(self, name)
             following._since = self._followed(commits)
         following._txns = {**self._txns, **txns}
         following.__dict__.update({n: self.__dict__[n] for n in inherited if n in self.__dict__})
         with self._lock:
             self._handle = None
+        if "files" in self.__dict__:
+            self._since = None
         return following
 
     def _followed(self, commits: Sequence[_Commit]) -> _Since | None:
-        since = self._since
-        if since is None or "_listed" in self.__dict__:
-            if self._handle is None and "_listed" not in self.__dict__:
-                return None
-            since = (self._listed, ())
-        files, before = since
+        """From which list of files, and by which commits, one comes to those of the version that follows; None: unknown."""
+        wanted = tuple(map(essence, commits))
+        if "files" in self.__dict__ or (self._since is None and self._handle is not None):
+            return self.files, wanted
+        if self._since is None:
+            return None
+        files, before = self._since
         if len(before) < _FEW_COMMITS:
-            return files, (*before, *commits)
+            return files, (*before, *wanted)
         # Nobody has asked for so long: what was taken out since need not be remembered.
-        return self._listed, tuple(commits)
+        newer = files_after(files, before, self._folder)
+        return None if newer is None else (newer, wanted)
+
+    @property
+    def _folder(self) -> str:
+        return self._objects.root.rstrip("/") + "/"
 
     def caught_up(self) -> Version | None:
         """The newest version, by the commits that others have made after this one; None where it must be opened.
@@ -153,17 +161,14 @@ class Version:
         return self._ask(lambda handle: handle.metadata().configuration)
 
     @cached_property
-    def _listed(self) -> pl.DataFrame:
-        """The files, as the library lists them."""
-        found = None if self._since is None else files_after(*self._since)
-        if found is None:
-            found = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
-        self._since = None
-        return found
-
-    @cached_property
     def files(self) -> pl.DataFrame:
-        frame = self._listed
+        since = self._since
+        found = None if since is None else files_after(*since, self._folder)
+        return self._listed() if found is None else found
+
+    def _listed(self) -> pl.DataFrame:
+        """The files as the library lists them."""
+        frame = self._ask(lambda handle: pl.DataFrame(handle.get_add_actions(flatten=True)))
         deleted = {path: vector.cardinality for path, vector in self.vectors.items()}
         gone = (
             pl.col("path").replace_strict(deleted, default=0, return_dtype=pl.Int64)
@@ -172,7 +177,7 @@ class Version:
         )
         return frame.with_columns(
             *wide_texts(frame),
-            uri=pl.concat_str(pl.lit(self._objects.root.rstrip("/") + "/"), pl.col("path")),
+            uri=pl.concat_str(pl.lit(self._folder), pl.col("path")),
             num_records=pl.col("num_records") - gone,
             num_deleted=gone,
         )

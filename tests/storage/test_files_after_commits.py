@@ -11,6 +11,7 @@ from typing import Any
 import deltalake
 import numpy
 import polars as pl
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from lakehouse import names
 from lakehouse.storage import Lake, Table
 from lakehouse.storage.following import files_after
 from lakehouse.storage.log import actions, commit_file
-from lakehouse.storage.version import RECENT
+from lakehouse.storage.version import RECENT, Version
 
 SCHEMA: dict[str, pl.DataType] = {
     "id": pl.Int64(),
@@ -70,13 +71,13 @@ def table(tmp_path: Path) -> Table:
 
 
 def _listed(table: Table) -> pl.DataFrame:
-    """What the library says of the newest version."""
-    return pl.DataFrame(deltalake.DeltaTable(table.uri).get_add_actions(flatten=True))
+    """The files of the newest version as the library lists them."""
+    return Version(table._open(None), table.objects, table._open).files
 
 
 def _newest(table: Table) -> pl.DataFrame:
     """The same, of a version that this process follows."""
-    return table.snapshot()._read._listed
+    return table.snapshot().files()
 
 
 def _assert_alike(found: pl.DataFrame | None, expected: pl.DataFrame) -> None:
@@ -85,7 +86,7 @@ def _assert_alike(found: pl.DataFrame | None, expected: pl.DataFrame) -> None:
 
 
 def _never_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Table, "_open", lambda *_: pytest.fail("the table was opened"))
+    monkeypatch.setattr(deltalake, "DeltaTable", lambda *_, **__: pytest.fail("the table was opened"))
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -106,7 +107,7 @@ def test_files_that_come_go_and_lose_rows_are_as_the_library_lists_them(
     _assert_alike(_newest(table), _listed(table))
     last = table.snapshot().version
     commits = [actions(Path(table.uri, commit_file(n)).read_bytes()) for n in range(first + 1, last + 1)]
-    _assert_alike(files_after(before, commits), _listed(table))
+    _assert_alike(files_after(before, commits, table.uri + "/"), _listed(table))
 
 
 def test_a_hundred_commits_are_followed_without_opening_the_table(
@@ -145,6 +146,26 @@ def test_commits_that_nobody_looks_at_are_not_kept_for_ever(table: Table) -> Non
     assert version.files["num_records"].sum() == sum(range(200)) + 3
 
 
+def test_lists_that_follow_each_other_keep_nothing_of_those_before(table: Table) -> None:
+    """Texts appended to a column keep every buffer that they were in, whatever is taken out since."""
+    files = table.snapshot().files()
+    for number in range(50):
+        add = {"path": f"{number:036}.parquet", "partitionValues": {}, "size": 1, "modificationTime": 1}
+        add["stats"] = json.dumps({"numRecords": 1})
+        out = [{"remove": {"path": path}} for path in files["path"][:1]] if number % 3 == 2 else []
+        after = files_after(
+            files, [[{"commitInfo": {"lakehouseCommit": ""}}, {"add": add}, *out]], table.uri + "/"
+        )
+        assert after is not None
+        files = after
+    assert files.height == 35
+    assert files["path"][0] == f"{49:036}.parquet"
+    for column in files.select(pl.col(pl.String)):
+        texts = column.to_arrow(compat_level=pl.CompatLevel.newest())
+        assert isinstance(texts, pyarrow.Array)
+        assert len(texts.buffers()) <= 3, column.name
+
+
 def test_another_programs_files_are_followed_and_what_it_takes_out_is_asked(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,8 +175,9 @@ def test_another_programs_files_are_followed_and_what_it_takes_out_is_asked(
     )
     deltalake.write_deltalake(table.uri, rows.to_arrow(), mode="append")
     _never_open(monkeypatch)
-    _assert_alike(_newest(table), _listed(table))
+    found = _newest(table)
     monkeypatch.undo()
+    _assert_alike(found, _listed(table))
     deltalake.DeltaTable(table.uri).delete("id = 2")
     _assert_alike(_newest(table), _listed(table))
     deltalake.DeltaTable(table.uri).optimize.compact()
@@ -185,6 +207,7 @@ def test_a_file_that_keeps_its_vector_because_another_program_forgot_it_stays(ta
         {"stats": '{"numRecords": 1, "minValues": {"id": 9223372036854775808}}'},
         {"stats": '{"numRecords": 1, "minValues": {"other": 1}}'},
         {"stats": '{"numRecords": 1, "nullCount": {"id": 1.5}}'},
+        {"stats": '{"numRecords": 1, "minValues": {"id": "\\ud800"}}'},
         {"stats": '{"numRecords": 1, "maxValues": {"at_utc": "2026-01-01T00:00:00.123456789Z"}}'},
         {"stats": '{"numRecords": 1, "maxValues": {"at_utc": "2026-01-01T00:00:00"}}'},
         {"stats": '{"numRecords": 1, "maxValues": {"at_utc": "2026-01-01T00:00:00+02:00"}}'},
@@ -202,23 +225,43 @@ def test_what_is_not_as_it_is_written_here_is_left_to_the_library(
         "modificationTime": 2,
         "stats": '{"numRecords": 1}',
     }
-    assert files_after(_listed(table), [[{"add": add}]]) is not None
-    assert files_after(_listed(table), [[{"add": {**add, **change}}]]) is None
+    assert files_after(_listed(table), [[{"add": add}]], table.uri + "/") is not None
+    assert files_after(_listed(table), [[{"add": {**add, **change}}]], table.uri + "/") is None
     incomplete = {name: value for name, value in add.items() if name not in change}
-    assert files_after(_listed(table), [[{"add": incomplete}]]) is None
+    assert files_after(_listed(table), [[{"add": incomplete}]], table.uri + "/") is None
 
 
 def test_a_file_that_another_program_removes_or_adds_again_is_left_to_the_library(table: Table) -> None:
     files = _listed(table)
     remove = {"remove": {"path": files["path"][0]}}
-    assert files_after(files, [[remove]]) is None
-    assert files_after(files, [[{"commitInfo": {}}, remove]]) is None
+    assert files_after(files, [[remove]], table.uri + "/") is None
+    assert files_after(files, [[{"commitInfo": {}}, remove]], table.uri + "/") is None
     again = {"path": files["path"][0], "partitionValues": {}, "size": 1, "modificationTime": 2}
     again["stats"] = '{"numRecords": 1}'
-    assert files_after(files, [[{"add": again}]]) is None
-    ours = files_after(files, [[{"commitInfo": {"lakehouseCommit": "1"}}, remove]])
+    assert files_after(files, [[{"add": again}]], table.uri + "/") is None
+    ours = files_after(files, [[{"commitInfo": {"lakehouseCommit": "1"}}, remove]], table.uri + "/")
     assert ours is not None
     assert ours.height == files.height - 1 == 0
+
+
+def test_bounds_are_not_rounded_on_their_way(tmp_path: Path) -> None:
+    schema = {"price": pl.Decimal(18, 2), "ratio": pl.Float64(), "name": pl.String()}
+    table = Lake(str(tmp_path / "lake")).table("silver", "things")
+    row = {"price": [Decimal(1)], "ratio": [1.0], "name": ["a"]}
+    table.create(schema, add=table.stage(pl.LazyFrame(row, schema=schema)))
+    add: dict[str, Any] = {"path": "x", "partitionValues": {}, "size": 1, "modificationTime": 2}
+
+    def bound(column: str, text: str) -> Any:
+        add["stats"] = '{"numRecords": 1, "maxValues": {"%s": %s}}' % (column, text)  # noqa: UP031  braces
+        found = files_after(_listed(table), [[{"add": add}]], table.uri + "/")
+        return None if found is None else found[f"max.{column}"][0]
+
+    assert bound("price", "9007199254740993.25") is None  # a float is 9007199254740994
+    assert bound("price", "9007199254740992.0") == Decimal("9007199254740992.00")
+    assert bound("ratio", "0.1") == 0.1
+    assert bound("ratio", "1e400") is None
+    assert bound("name", '"a\\ud842\\udfb7b"') == "a\U0010ffff"
+    assert bound("name", '"\\ud800"') is None
 
 
 def test_a_table_of_no_statistics_is_asked(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def _others_commit(table: Table, times: int) -> None:
 
 
 def _never_open(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Table, "_open", lambda *_: pytest.fail("the table was opened"))
+    monkeypatch.setattr(deltalake, "DeltaTable", lambda *_, **__: pytest.fail("the table was opened"))
 
 
 def test_what_another_process_appends_and_deletes_is_seen_without_opening_the_table(
