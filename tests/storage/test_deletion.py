@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from lakehouse.errors import CommitConflict, StorageError
-from lakehouse.storage import Lake, Snapshot, Table, deletion_bits, duck, duckdb_source
+from lakehouse.storage import Lake, Snapshot, Table, deletion, deletion_bits, duck, duckdb_source
 from lakehouse.storage import snapshot as snapshot_module
 from lakehouse.storage.commits import CHECKPOINT_INTERVAL
+from lakehouse.storage.deletion import Gone, Vector
 from lakehouse.storage.version import RECENT
 
 ROWS = 1_000
@@ -256,14 +257,37 @@ def test_a_damaged_or_missing_vector_stops_the_reader(table: Table) -> None:
     raw = bytearray(table.objects.read(vector.path) or b"")
     raw[-6] ^= 0xFF
     table.objects.write(vector.path, bytes(raw))
-    from lakehouse.storage import deletion
-
     deletion._RECENT._known.clear()
     with pytest.raises(StorageError, match="damaged"):
         table.snapshot().deleted_rows(path_of(snapshot, 0))
     table.objects.delete(vector.path)
     with pytest.raises(StorageError, match="missing"):
         table.snapshot().deleted_rows(path_of(snapshot, 0))
+
+
+@pytest.mark.parametrize("sought", [0, 1, 20, 5_000])
+@pytest.mark.parametrize("gone", [0, 1, 10_000])
+def test_positions_are_found_among_few_and_among_many(gone: int, sought: int) -> None:
+    rng = numpy.random.default_rng(gone + sought)
+    there = numpy.sort(rng.choice(100_000, gone, replace=False))
+    positions = rng.integers(0, 100_000, sought, dtype=numpy.uint32)
+    positions[::3] = there[: len(positions[::3])] if gone > sought else positions[::3]
+    found = Gone.none().plus(there).contains(positions)
+    assert found.tolist() == numpy.isin(positions, there).tolist()
+
+
+def test_kept_vectors_take_no_more_than_they_may(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that lie far from each other take fifty times the room of neighbours."""
+    kept = deletion._Recent()
+    monkeypatch.setattr(deletion, "_KEPT_BYTES", 100_000)
+    far, near = (Gone.none().plus(numpy.arange(100) * step) for step in (70_000, 1))
+    assert far.memory_bytes > 10 * near.memory_bytes > 0
+    for number in range(100):
+        kept.put(table.objects, Vector(f"v{number}", 1, 1, 100), far if number % 2 else near)
+        assert kept._bytes == sum(gone.memory_bytes for gone in kept._known.values()) <= 100_000
+    assert len(kept._known) > 5
+    assert kept.get(table.objects, Vector("v99", 1, 1, 100)) is far
+    assert kept.get(table.objects, Vector("v1", 1, 1, 100)) is None
 
 
 def test_a_position_that_the_file_does_not_have_is_refused(table: Table) -> None:
