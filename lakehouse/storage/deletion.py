@@ -34,7 +34,7 @@ _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?
 _B85 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
 #: What kept vectors may take together, and a vector's own part and that of each 65,536 rows it goes through (measured).
 _KEPT_BYTES = 64 << 20
-_VECTOR_BYTES, _CONTAINER_BYTES = 500, 160
+_VECTOR_BYTES, _CONTAINER_BYTES, _BITS_BYTES = 500, 160, 8_192
 #: Of so many times as many rows, those that are asked for are sought and not all listed.
 _FEW = 32
 
@@ -129,7 +129,8 @@ class Gone:
         """About what it takes: two bytes a row, or less, and more for rows that lie far from each other."""
         last = self.bitmap.max() if self.bitmap else 0
         containers = min(len(self.bitmap), last // 65_536 + 1)
-        return 2 * len(self.bitmap) + _CONTAINER_BYTES * containers + _VECTOR_BYTES
+        rows = min(2 * len(self.bitmap), _BITS_BYTES * containers)
+        return rows + _CONTAINER_BYTES * containers + _VECTOR_BYTES
 
     def bits(self, rows: int) -> bytes:
         """A bit for each of a file's rows, 1 where it is gone, the first row's in front; zeros fill the last byte."""
@@ -206,7 +207,10 @@ class _Recent:
 
     def get(self, objects: Objects, vector: Vector) -> Gone | None:
         with self._lock:
-            return self._known.get((objects.root, vector))
+            found = self._known.get((objects.root, vector))
+            if found is not None:
+                self._known.move_to_end((objects.root, vector))
+            return found
 
     def put(self, objects: Objects, vector: Vector, gone: Gone) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import repeat
 from math import isfinite
 from typing import Any
 
@@ -52,14 +53,12 @@ def files_after(
         for commit in commits:
             _apply(commit, paths, gone, added)
         schema = files.schema
-        rows = [_row(action, schema, folder) for action in reversed(added.values())]  # the newest in front
+        rows = [_row(action, schema, folder) for action in added.values()]
     except (_Unknown, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
     stay = [number for number, path in enumerate(paths) if path not in gone and path not in added]
     kept = files if len(stay) == len(paths) else files[stay]
-    if not rows:
-        return kept
-    columns = zip(schema.items(), zip(*rows, strict=True), strict=True)
+    columns = zip(schema.items(), zip(*rows, strict=True) if rows else repeat(()), strict=bool(rows))
     try:
         return pl.DataFrame([_column(kept[name], values, dtype) for (name, dtype), values in columns])
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
@@ -89,7 +88,7 @@ def _is_ours(commit: Sequence[_Action]) -> bool:
 def _apply(
     commit: Sequence[_Action], known: Sequence[str], gone: set[str], added: dict[str, _Action]
 ) -> None:
-    """Note what a commit takes out and what it adds."""
+    """Note what a commit takes out and what it adds; the newest commit's files in front, as the library has them."""
     ours = _is_ours(commit)
     out = {_plain(action["remove"]["path"]) for action in commit if "remove" in action}
     new = {_plain(action["add"]["path"]): action["add"] for action in commit if "add" in action}
@@ -97,9 +96,9 @@ def _apply(
     if not ours and (out or has_vectors or not new.keys().isdisjoint([*known, *added])):
         raise _Unknown  # which vector it means decides what is there then
     gone |= out
-    for path in out & added.keys():
-        del added[path]
-    added |= new
+    earlier = {path: add for path, add in added.items() if path not in out and path not in new}
+    added.clear()
+    added |= new | earlier
 
 
 def _plain(path: str) -> str:

@@ -109,12 +109,15 @@ class Version:
 
     def _followed(self, commits: Sequence[_Commit]) -> _Since | None:
         """From which list of files, and by which commits, one comes to those of the version that follows; None: unknown."""
-        wanted = tuple(map(essence, commits))
-        if "files" in self.__dict__ or (self._since is None and self._handle is not None):
+        wanted, since = (
+            tuple(map(essence, commits)),
+            self._since,
+        )  # in this order: it goes when there are files
+        if "files" in self.__dict__ or (since is None and self._handle is not None):
             return self.files, wanted
-        if self._since is None:
+        if since is None:
             return None
-        files, before = self._since
+        files, before = since
         if len(before) < _FEW_COMMITS:
             return files, (*before, *wanted)
         # Nobody has asked for so long: what was taken out since need not be remembered.

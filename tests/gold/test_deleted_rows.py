@@ -43,7 +43,7 @@ def test_where_the_vectors_are_lost_the_lists_are_read(
     folder = mark_one_row(shop)
     for file in folder.glob("deletion_vector_*.bin"):
         file.unlink()
-    deletion._RECENT._known.clear()
+    deletion._RECENT.__init__()  # type: ignore[misc]
     shop.mart("daily", DAILY)
     shop.build_well()
     assert shop.rows("daily") == LEFT

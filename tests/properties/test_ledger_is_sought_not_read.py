@@ -96,6 +96,30 @@ def test_rows_that_came_later_say_the_same(records: list[dict[str, Any]], cut: i
     assert later.batches("x") == whole.batches("x")
 
 
+@example(
+    [_record("planned", name) for name in "ab"], 1, [2, 1] + 10 * [1]
+)  # a later record of an earlier batch
+@example([_record("planned", name) for name in "abc"], 1, [1, 1, 2] + 9 * [1])
+@given(_RECORDS, st.integers(0, 12), st.lists(st.integers(1, 5), min_size=12, max_size=12))
+def test_planned_batches_that_are_known_already_are_carried_on(
+    records: list[dict[str, Any]], cut: int, numbers: list[int]
+) -> None:
+    ids = pl.Series("batch_id", numbers[: len(records)], pl.Int64)
+    files = _rows(records)._files.with_columns(ids)
+    earlier, whole = SourceRows(files[:cut]), SourceRows(files)
+    earlier.batches("x")
+    later = earlier.followed_by(files[cut:])
+    assert later._planned.equals(whole._planned)
+    assert later.batches("x", 2) == whole.batches("x", 2)
+    assert sorted(later.batch_bytes(2, 4)) == sorted(whole.batch_bytes(2, 4))
+    sizes = (
+        whole._planned.filter(pl.col("batch_id").is_between(2, 4))
+        .group_by("batch_id")
+        .agg(pl.sum("size_bytes"))
+    )
+    assert sorted(later.batch_bytes(2, 4)) == sorted(sizes["size_bytes"])
+
+
 @given(_RECORDS)
 def test_held_files(records: list[dict[str, Any]]) -> None:
     rows = _rows(records)
