@@ -119,7 +119,7 @@ class Gone:
 
     @property
     def positions(self) -> Any:
-        """Ascending, as a NumPy array of unsigned 32-bit numbers. Not kept: they take more room than all else, and no time."""
+        """Ascending, as a NumPy array of unsigned 32-bit numbers. Not kept: they take more room than the bitmap, and a few nanoseconds a row."""
         import numpy
 
         return numpy.array(self.bitmap.to_array(), dtype=numpy.uint32)

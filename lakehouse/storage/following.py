@@ -1,7 +1,7 @@
 """The data files of a version out of those of an earlier one and the commits between.
 
 The library can bring a handle up to date, and keeps with it some 10 KB for every file, which it goes through again each time: of a
-table of 250 files 11 ms and 2.6 MB (deltalake 1.6.6, measured), where this takes a millisecond and a tenth of the memory.
+table of 250 files 11 ms and 2.6 MB (deltalake 1.6.6, measured). This takes a millisecond, and keeps the list alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import repeat
 from math import isfinite
 from typing import Any
 
@@ -57,8 +56,11 @@ def files_after(
     except (_Unknown, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
     stay = [number for number, path in enumerate(paths) if path not in gone and path not in added]
+    if not rows and len(stay) == len(paths):
+        return files
     kept = files if len(stay) == len(paths) else files[stay]
-    columns = zip(schema.items(), zip(*rows, strict=True) if rows else repeat(()), strict=bool(rows))
+    by_column = list(zip(*rows, strict=True)) or [()] * len(schema)
+    columns = zip(schema.items(), by_column, strict=True)
     try:
         return pl.DataFrame([_column(kept[name], values, dtype) for (name, dtype), values in columns])
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):

@@ -109,10 +109,8 @@ class Version:
 
     def _followed(self, commits: Sequence[_Commit]) -> _Since | None:
         """From which list of files, and by which commits, one comes to those of the version that follows; None: unknown."""
-        wanted, since = (
-            tuple(map(essence, commits)),
-            self._since,
-        )  # in this order: it goes when there are files
+        wanted = tuple(map(essence, commits))
+        since = self._since  # before the files are looked for: when they are there, it goes
         if "files" in self.__dict__ or (since is None and self._handle is not None):
             return self.files, wanted
         if since is None:
