@@ -72,12 +72,15 @@
   {%- set expressions = expressions or key -%}
   {#- names of their own: within the subquery `day` would be the group's, not the row's -#}
   {%- set pairs = [] -%}
+  {%- set names = [] -%}
   {%- set renamed = [] -%}
   {%- for column in key -%}
+    {%- do names.append('__touched_' ~ loop.index) -%}
     {%- do renamed.append('"' ~ column ~ '" as __touched_' ~ loop.index) -%}
     {%- do pairs.append('__touched_' ~ loop.index ~ ' is not distinct from (' ~ expressions[loop.index0] ~ ')') -%}
   {%- endfor -%}
-  {%- set condition = 'exists (select 1 from (select ' ~ renamed | join(', ') ~ ' from ' ~ touched_groups() ~ ') where ' ~ pairs | join(' and ') ~ ')' -%}
+  {%- set groups = '(select ' ~ renamed | join(', ') ~ ' from ' ~ touched_groups() ~ ')' -%}
+  {%- set condition = 'exists (select 1 from ' ~ groups ~ ' where ' ~ pairs | join(' and ') ~ ')' -%}
   {%- set first = '"' ~ key[0] ~ '"' -%}
   {%- set found = run_query(
     'select typeof(any_value(' ~ first ~ ')), count(distinct ' ~ first ~ '), count(*) - count(' ~ first ~ '), '
@@ -87,7 +90,7 @@
   {%- if found[2] or not found[1] or found[0] not in ('DATE', 'TIMESTAMP', 'TIMESTAMP WITH TIME ZONE', 'INTEGER', 'BIGINT', 'SMALLINT') -%}
     {{ return(condition) }}
   {%- endif -%}
-  {%- if found[1] > 400 -%}
+  {%- if found[1] > 2000 -%}
     {%- set bounds = ["'" ~ found[3] ~ "'::" ~ found[0], "'" ~ found[4] ~ "'::" ~ found[0]] -%}
     {{ return('((' ~ expressions[0] ~ ') between ' ~ bounds | join(' and ') ~ ' and ' ~ condition ~ ')') }}
   {%- endif -%}
@@ -95,7 +98,14 @@
   {%- for row in run_query('select distinct ' ~ first ~ '::varchar from ' ~ touched_groups() ~ ' order by 1').rows -%}
     {%- do literals.append("'" ~ row[0] ~ "'::" ~ found[0]) -%}
   {%- endfor -%}
-  {%- set among = '(' ~ expressions[0] ~ ') in (' ~ literals | join(', ') ~ ')' -%}
-  {#- where the literals are the whole key they say it all: to ask for the groups once more took as long again -#}
-  {{ return('(' ~ among ~ ')' if key | length == 1 else '(' ~ among ~ ' and ' ~ condition ~ ')') }}
+  {#- DuckDB passes over files and row groups by what IN says of a column, but applies it to whole rows. list_contains it applies as it
+      decodes: of what is left, the other columns are read only where a row is wanted (a quarter less for 110 days of 10,900). -#}
+  {%- set among = 'list_contains([' ~ literals | join(', ') ~ '], ' ~ expressions[0] ~ ')' -%}
+  {%- if modules.re.fullmatch('(\\w+\\.)*(\\w+|"[^"]+")', expressions[0] | trim) -%}
+    {%- set among = '(' ~ expressions[0] ~ ') in (' ~ literals | join(', ') ~ ') and ' ~ among -%}
+  {%- endif -%}
+  {#- Where the literals are the whole key they say it all: to ask for the groups once more took as long again. Else by whole rows, in
+      which nulls are equal: a quarter of what the subquery takes, and of types that do not compare DuckDB says so. -#}
+  {%- set whole = 'row(' ~ expressions | join(', ') ~ ') in (select row(' ~ names | join(', ') ~ ') from ' ~ groups ~ ')' -%}
+  {{ return('(' ~ among ~ ')' if key | length == 1 else '(' ~ among ~ ' and ' ~ whole ~ ')') }}
 {% endmacro %}

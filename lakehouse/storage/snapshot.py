@@ -27,15 +27,13 @@ from lakehouse.storage.commits import (
 from lakehouse.storage.deletion import Gone, Vector
 from lakehouse.storage.failures import translated
 from lakehouse.storage.objects import sync_file, sync_folder
+from lakehouse.storage.positions import rows_in_groups, rows_in_windows
 from lakehouse.storage.schema import delta_schema
 from lakehouse.storage.stats import rows_by_value, uris_in_range
 from lakehouse.storage.version import RECENT, Version
 
 if TYPE_CHECKING:
     from lakehouse.storage.table import Table
-
-#: Rows of a file that are decoded at once where some at given positions are wanted.
-_WINDOW_ROWS = 8 * 30_720
 
 
 @dataclass(frozen=True)
@@ -144,17 +142,16 @@ class Snapshot:
 
     def rows_at(self, path: str, positions: Any, columns: Sequence[str]) -> pl.DataFrame:
         """Rows of one file, deleted ones too, at these positions (a NumPy array, ascending); columns that it lacks are null."""
-        rows = self._scan_files([self.table.objects.url(path)]).select(columns)
-        found = [pl.DataFrame(schema={name: self._schema[name] for name in columns})]
+        uri = self.table.objects.url(path)
         with translated(f"read rows of {self.table.label}/{path}"):
-            # So many rows at a time are decoded, and row groups without one of the positions are not.
-            while len(positions):
-                first = int(positions[0])
-                here = positions[positions < first + _WINDOW_ROWS]
-                part = rows.slice(first, int(here[-1]) - first + 1).collect()
-                found.append(part[here - first])
-                positions = positions[len(here) :]
-        return pl.concat(found)
+            found = None
+            if not self.table.objects.is_remote:
+                found = rows_in_groups(uri, positions, {name: self._schema[name] for name in columns})
+            return (
+                rows_in_windows(self._scan_files([uri]).select(columns), positions)
+                if found is None
+                else found
+            )
 
     def _scan_files(self, uris: Sequence[str], **more: Any) -> pl.LazyFrame:
         return pl.scan_parquet(

@@ -13,7 +13,7 @@ import pytest
 
 from lakehouse.errors import CommitConflict, StorageError
 from lakehouse.storage import Lake, Snapshot, Table, deletion, deletion_bits, duck, duckdb_source
-from lakehouse.storage import snapshot as snapshot_module
+from lakehouse.storage import positions as positions_module
 from lakehouse.storage.commits import CHECKPOINT_INTERVAL
 from lakehouse.storage.deletion import Gone, Vector
 from lakehouse.storage.version import RECENT
@@ -129,7 +129,7 @@ def test_a_table_of_deleted_rows_is_of_all_files(table: Table) -> None:
 def test_rows_are_read_at_their_positions_deleted_or_not(
     table: Table, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr(snapshot_module, "_WINDOW_ROWS", window)
+    monkeypatch.setattr(positions_module, "WINDOW_ROWS", window)
     snapshot = table.snapshot()
     path = path_of(snapshot, 400)
     snapshot.commit(delete={path: numpy.array([3, 399])})
