@@ -95,7 +95,12 @@ class Settings(BaseSettings):
         le=100,
         description="Share of time that gold must be within the SLA; the rest is the error budget.",
     )
-    sensor_interval_s: int = Field(30, ge=1, description="Seconds between two looks for new arrivals.")
+    sensor_interval_s: int = Field(10, ge=1, description="Seconds between two looks for new arrivals.")
+    run_interval_s: int = Field(
+        30,
+        ge=0,
+        description="Seconds at least from the start of one run to that of the next, so that a trickle makes few small runs.",
+    )
     sla_interval_s: int = Field(30, ge=1, description="Seconds between two looks at the freshness SLA.")
     compact_cron: str = Field(
         "17 * * * *", description="When the daemon combines small files and writes overdue checkpoints (UTC)."

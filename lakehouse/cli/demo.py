@@ -65,7 +65,10 @@ def _live_settings(settings: Settings) -> Settings:
     from lakehouse.settings import load_settings
 
     root = settings.root.rstrip("/") + "-live"
-    return load_settings(root=root, sensor_interval_s=min(settings.sensor_interval_s, 10))
+    soon = min(settings.run_interval_s, 10)
+    return load_settings(
+        root=root, sensor_interval_s=min(settings.sensor_interval_s, soon or 1), run_interval_s=soon
+    )
 
 
 def _live(settings: Settings, seconds_per_hour: float, limit: int | None, port: int) -> None:
@@ -83,8 +86,11 @@ def _live(settings: Settings, seconds_per_hour: float, limit: int | None, port: 
     if not outcome.success:
         raise typer.Exit(code_of(settings, outcome))
     say("Starting the web UI and the daemon (some 15 seconds) …")
-    interval = {"LAKEHOUSE_SENSOR_INTERVAL_S": str(settings.sensor_interval_s)}
-    with running(settings, port, variables=interval) as servers:
+    intervals = {
+        "LAKEHOUSE_SENSOR_INTERVAL_S": str(settings.sensor_interval_s),
+        "LAKEHOUSE_RUN_INTERVAL_S": str(settings.run_interval_s),
+    }
+    with running(settings, port, variables=intervals) as servers:
         say((servers.url, "bold"), "  watch the sensors and the runs there; Ctrl-C stops everything")
         say(f"Ask meanwhile: LAKEHOUSE_ROOT={settings.root} lakehouse status")
         shown = _point_id(settings)

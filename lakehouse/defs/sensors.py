@@ -3,7 +3,7 @@
 # Without postponed annotations: Dagster reads the types of a sensor's parameters.
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -47,7 +47,8 @@ def sensor_definitions(
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={KEY},
         description="Asks for one run of every pipeline with news (listing minus ledger, or a batch that is not "
-        "published yet), with gold and the catalog. What keeps failing is retried apart, with back-off.",
+        "published yet), with gold and the catalog; not while one is in progress, nor just after one has begun. What "
+        "keeps failing is retried apart, with back-off.",
     )
     def arrivals_sensor(context: dg.SensorEvaluationContext) -> Any:
         runtime = runtime_of(context)
@@ -57,14 +58,18 @@ def sensor_definitions(
             context.log.warning(
                 f"run {run.run_id} had no process any more; it is ended, its work is done again"
             )
+        held = _held_up(context, runtime.settings.run_interval_s)
+        if held and not failures.open_failures(runtime.lake):
+            return dg.SkipReason(held)  # nothing can be asked for: the sources are not listed for nothing
         seen = backlog.look(runtime.lake, runtime.settings, runtime.pipelines)
         for name, item in seen.news.items():
             if item.error:
                 context.log.error(f"source {name} cannot be listed: {item.error}")
         _show_published(context, runtime, seen)
         work = _decide(runtime, seen)
-        requests = [r for r in (_main(context, work, gold_keys), _retry(context, work)) if r is not None]
-        return requests or dg.SkipReason(_why_not(work))
+        main = None if held else _main(work, gold_keys)
+        requests = [request for request in (main, _retry(context, work)) if request is not None]
+        return requests or dg.SkipReason(held or _why_not(work))
 
     @dg.sensor(
         name="sla_sensor",
@@ -125,14 +130,31 @@ def _decide(runtime: Runtime, seen: backlog.Backlog) -> Work:
         failures.open_failures(runtime.lake),
         datetime.now(UTC),
         gold_code_hash=code_hash,
-        first_wait_s=FIRST_WAIT_INTERVALS * runtime.settings.sensor_interval_s,
+        first_wait_s=FIRST_WAIT_INTERVALS
+        * max(runtime.settings.sensor_interval_s, runtime.settings.run_interval_s),
     )
 
 
-def _main(
-    context: dg.SensorEvaluationContext, work: Work, gold_keys: Sequence[dg.AssetKey]
-) -> dg.RunRequest | None:
-    if not work.has_main or _in_progress(context, "main"):
+def _held_up(context: dg.SensorEvaluationContext, run_interval_s: float) -> str | None:
+    """Why no run may begin now, None when one may.
+
+    Looks are more frequent than runs: after a run that took longer than the interval the next begins at once, and where
+    little arrives, what came within the interval is one run and not several small ones.
+    """
+    if _in_progress(context, "main"):
+        return "a run is in progress; what has arrived is taken by the next one"
+    newest = context.instance.get_run_records(RunsFilter(tags={LANE: "main"}), limit=1)
+    if not newest:
+        return None
+    wait = timedelta(seconds=run_interval_s) - (datetime.now(UTC) - newest[0].create_timestamp)
+    # A run that began in the future: the clock was set back, and nothing is known of how long ago it was.
+    if not timedelta(0) < wait <= timedelta(seconds=run_interval_s):
+        return None
+    return f"the last run began less than {run_interval_s} s ago; what has arrived waits {wait.seconds + 1} s more"
+
+
+def _main(work: Work, gold_keys: Sequence[dg.AssetKey]) -> dg.RunRequest | None:
+    if not work.has_main:
         return None
     keys = stage_keys(work.sources)
     if work.with_gold:
@@ -163,8 +185,8 @@ def _in_progress(context: dg.SensorEvaluationContext, lane: str) -> bool:
 
 
 def _why_not(work: Work) -> str:
-    if work.has_main or work.retries:
-        return "a run is in progress; what has arrived is taken by the next one"
+    if work.retries:
+        return "a retry is in progress; what failed is tried again by the next one"
     if work.postponed:
         return "failed, next try: " + ", ".join(f"{n} at {t:%H:%M:%SZ}" for n, t in work.postponed.items())
     return "nothing new: all that has arrived is published"

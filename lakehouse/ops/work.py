@@ -13,7 +13,7 @@ from datetime import datetime
 from lakehouse.ops.backlog import Backlog
 from lakehouse.ops.failures import Failure
 
-#: An open failure waits this many sensor intervals before its first retry, then twice as long each time.
+#: An open failure waits this many intervals (of looks or of runs, the longer) before its first retry, then twice as long each time.
 FIRST_WAIT_INTERVALS = 2
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -13,7 +16,7 @@ import yaml
 from dagster import DagsterRunStatus
 
 from asset_checks import references
-from lakehouse.defs import runtime, workers
+from lakehouse.defs import runtime, sensors, workers
 from lakehouse.defs.compose import JOB, definitions_for
 from lakehouse.defs.execute import run_pipelines
 from lakehouse.defs.instance import open_instance
@@ -22,7 +25,7 @@ from lakehouse.defs.sensors import LANE, stage_keys
 from lakehouse.errors import PermanentError, SourceError, TransientError
 from lakehouse.gold.catalog import shown_point_id
 from lakehouse.gold.restore_points import current_point
-from lakehouse.ops import failures, watch
+from lakehouse.ops import backlog, failures, watch
 from lakehouse.pipelines import load_pipelines
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
@@ -78,9 +81,29 @@ class Bench:
 
 @pytest.fixture
 def bench(first_day: Callable[..., Settings]) -> Iterator[Bench]:
-    settings = first_day()
+    """Where a run may begin as soon as the one before it has ended; the tests of the interval set their own."""
+    settings = first_day(run_interval_s=0)
     with open_instance(settings) as instance:
         yield Bench(settings, instance)
+
+
+@pytest.fixture
+def spaced(first_day: Callable[..., Settings]) -> Iterator[Bench]:
+    """Where a run begins an hour after the one before it."""
+    settings = first_day(run_interval_s=3600)
+    with open_instance(settings) as instance:
+        yield Bench(settings, instance)
+
+
+def turn_clock(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
+    """The sensors' clock, and only theirs."""
+
+    class Turned(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + by
+
+    monkeypatch.setattr(sensors, "datetime", Turned)
 
 
 def keys(request: dg.RunRequest) -> set[str]:
@@ -134,6 +157,48 @@ def test_no_second_run_is_asked_for_while_one_is_in_progress(bench: Bench) -> No
 
     assert found.requests == []
     assert "in progress" in found.skipped
+
+
+def test_what_comes_soon_after_a_run_began_is_taken_when_the_interval_is_over(
+    spaced: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_more_flight(spaced.settings)
+    assert len(spaced.tick().requests) == 1, "nothing has begun yet: it does not wait"
+    spaced.instance.report_run_failed(spaced.start_run("main", workers.worker_tag()))
+
+    found = spaced.tick()
+    assert found.requests == []
+    assert re.search(r"less than 3600 s ago; what has arrived waits 3[56]\d\d s more", found.skipped)
+
+    turn_clock(monkeypatch, timedelta(seconds=3601))
+    assert len(spaced.tick().requests) == 1
+
+
+def test_a_clock_that_is_set_back_makes_nothing_wait(spaced: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_more_flight(spaced.settings)
+    spaced.instance.report_run_failed(spaced.start_run("main", workers.worker_tag()))
+
+    turn_clock(monkeypatch, timedelta(days=-1))
+
+    assert len(spaced.tick().requests) == 1
+
+
+def test_sources_are_not_listed_while_no_run_may_begin(
+    spaced: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced.start_run("main", workers.worker_tag())
+    looks: list[str] = []
+    look = backlog.look
+    monkeypatch.setattr(backlog, "look", lambda *a, **k: looks.append("") or look(*a, **k))
+
+    assert "in progress" in spaced.tick().skipped
+    assert not looks
+
+    failures.record(spaced.runtime.lake, "bronze", "airlines", SourceError("unreadable"), run_id="r")
+    monkeypatch.setattr(failures, "MAX_WAIT", timedelta(0))
+    [retry] = spaced.tick().requests
+    assert keys(retry) == {"bronze/airlines", "silver/airlines"}, "what failed is tried again all the same"
+    assert looks
 
 
 def test_a_run_whose_process_was_killed_does_not_block_the_next(bench: Bench) -> None:

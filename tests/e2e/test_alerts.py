@@ -59,6 +59,7 @@ def test_a_failing_gate_is_told_of_on_warning_on_breach_and_on_recovery(tmp_path
             "LAKEHOUSE_SLA_WARN_MINUTES": str(WARN_S / 60),
             "LAKEHOUSE_SLA_FAIL_MINUTES": str(FAIL_S / 60),
             "LAKEHOUSE_SENSOR_INTERVAL_S": "5",
+            "LAKEHOUSE_RUN_INTERVAL_S": "5",
             "LAKEHOUSE_SLA_INTERVAL_S": "5",
             "LAKEHOUSE_ALERT_WEBHOOK_URL": receiver.url,
         }

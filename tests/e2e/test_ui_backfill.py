@@ -70,6 +70,7 @@ def test_a_backfill_of_two_days_from_the_ui_reaches_the_analysts(tmp_path: Path)
         port = probe.getsockname()[1]
     variables = {
         "LAKEHOUSE_SENSOR_INTERVAL_S": "5",
+        "LAKEHOUSE_RUN_INTERVAL_S": "5",
         "LAKEHOUSE_PIPELINES_DIR": str(declared),
         "PYTHONPATH": str(PROJECT_DIR),
     }
