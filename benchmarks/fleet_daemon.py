@@ -33,6 +33,7 @@ class Shipped:
     publications: int
     cpu_s: float
     sensor_interval_s: int
+    run_interval_s: int
 
 
 def shipped(folder: Path, sources: Arrivals, seconds: float) -> Shipped:
@@ -65,7 +66,7 @@ def shipped(folder: Path, sources: Arrivals, seconds: float) -> Shipped:
         look.until_published(feed, servers)
         return Shipped(
             feed.landed_bytes, time.monotonic() - began, feed.late_s, look.publications - count,
-            _cpu_seconds(servers) - cpu, settings.sensor_interval_s,
+            _cpu_seconds(servers) - cpu, settings.sensor_interval_s, settings.run_interval_s,
         )  # fmt: skip
 
 

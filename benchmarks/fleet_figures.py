@@ -129,6 +129,7 @@ def figures(
             "publications": shipped.publications,
             "cpu_s_per_gb": round(shipped.cpu_s / (shipped.landed_bytes / 1e9), 1),
             "sensor_interval_s": shipped.sensor_interval_s,
+            "run_interval_s": shipped.run_interval_s,
         }
     return found
 
@@ -261,7 +262,7 @@ def table(found: dict[str, Any], ticks: Sequence[Tick], paced: Paced | None, shi
             ("the slowest", f"{daemon['published_after_s']['max']} s"),
             (
                 "published",
-                f"{daemon['publications']} times; the sensor looks every {daemon['sensor_interval_s']} s",
+                f"{daemon['publications']} times; the sensor looks every {daemon['sensor_interval_s']} s, runs begin {daemon['run_interval_s']} s apart at least",
             ),
             ("CPU of the daemon, the web server and all runs", f"{daemon['cpu_s_per_gb']} s per GB"),
         ]

@@ -37,7 +37,7 @@ concurrency:
     default_limit: 1
     granularity: op
 
-run_queue:               # a run that was asked for begins within a second; Dagster's five are a tenth of a short run's delay
+run_queue:               # a run that was asked for waits a second for its turn, not Dagster's five
   dequeue_interval_seconds: 1
 
 run_monitoring:          # a run whose process is gone ends as failed, and its pools are given back

@@ -17,6 +17,7 @@ from lakehouse.errors import DeclarationError, GoldBuildError
 from lakehouse.gold import catalog
 from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.publish import heal
+from lakehouse.gold.restore_points import current_point
 from lakehouse.ops import alerts, backlog, failures, watch
 from lakehouse.ops.work import FIRST_WAIT_INTERVALS, Work, decide
 from lakehouse.settings import Settings
@@ -58,14 +59,14 @@ def sensor_definitions(
             context.log.warning(
                 f"run {run.run_id} had no process any more; it is ended, its work is done again"
             )
-        held = _held_up(context, runtime.settings.run_interval_s)
-        if held and not failures.open_failures(runtime.lake):
+        _show_published(context, runtime)
+        held = _held_up(context, runtime.settings)
+        if held and not _retry_is_due(context, runtime):
             return dg.SkipReason(held)  # nothing can be asked for: the sources are not listed for nothing
         seen = backlog.look(runtime.lake, runtime.settings, runtime.pipelines)
         for name, item in seen.news.items():
             if item.error:
                 context.log.error(f"source {name} cannot be listed: {item.error}")
-        _show_published(context, runtime, seen)
         work = _decide(runtime, seen)
         main = None if held else _main(work, gold_keys)
         requests = [request for request in (main, _retry(context, work)) if request is not None]
@@ -94,18 +95,17 @@ def sensor_definitions(
     return dg.Definitions(sensors=[arrivals_sensor, sla_sensor])
 
 
-def _show_published(context: dg.SensorEvaluationContext, runtime: Runtime, seen: backlog.Backlog) -> None:
+def _show_published(context: dg.SensorEvaluationContext, runtime: Runtime) -> None:
     """Make the catalog show the current point: a publisher may have been killed between the two, or be elsewhere."""
-    if seen.point is None or _in_progress(context, "main"):
+    if _in_progress(context, "main"):
         return
-    if catalog.is_current(runtime.settings, seen.point):
+    point = current_point(runtime.lake)
+    if point is None or catalog.is_current(runtime.settings, point):
         return
     try:
         heal(runtime.lake, runtime.settings)
     except Exception as error:  # noqa: BLE001  whatever it is, what has arrived is taken all the same; the next look tries again
-        context.log.error(
-            f"the catalog does not show point {seen.point.id}, lakehouse doctor says why: {error}"
-        )
+        context.log.error(f"the catalog does not show point {point.id}, lakehouse doctor says why: {error}")
         return
     context.log.warning("the catalog did not show what is published; now it does")
 
@@ -130,12 +130,15 @@ def _decide(runtime: Runtime, seen: backlog.Backlog) -> Work:
         failures.open_failures(runtime.lake),
         datetime.now(UTC),
         gold_code_hash=code_hash,
-        first_wait_s=FIRST_WAIT_INTERVALS
-        * max(runtime.settings.sensor_interval_s, runtime.settings.run_interval_s),
+        first_wait_s=_first_wait_s(runtime.settings),
     )
 
 
-def _held_up(context: dg.SensorEvaluationContext, run_interval_s: float) -> str | None:
+def _first_wait_s(settings: Settings) -> float:
+    return FIRST_WAIT_INTERVALS * max(settings.sensor_interval_s, settings.run_interval_s)
+
+
+def _held_up(context: dg.SensorEvaluationContext, settings: Settings) -> str | None:
     """Why no run may begin now, None when one may.
 
     Looks are more frequent than runs: after a run that took longer than the interval the next begins at once, and where
@@ -146,11 +149,29 @@ def _held_up(context: dg.SensorEvaluationContext, run_interval_s: float) -> str 
     newest = context.instance.get_run_records(RunsFilter(tags={LANE: "main"}), limit=1)
     if not newest:
         return None
-    wait = timedelta(seconds=run_interval_s) - (datetime.now(UTC) - newest[0].create_timestamp)
-    # A run that began in the future: the clock was set back, and nothing is known of how long ago it was.
-    if not timedelta(0) < wait <= timedelta(seconds=run_interval_s):
+    interval = timedelta(seconds=settings.run_interval_s)
+    wait = interval - (datetime.now(UTC) - newest[0].create_timestamp)
+    # A run is made some moments after the look that asked for it: where looks fit into the interval, the one that is due at its
+    # end comes as much too early, and the next would be a whole look too late. A run that began in the future: the clock was set
+    # back, and nothing is known of how long ago it was.
+    soon = min(timedelta(seconds=settings.sensor_interval_s), interval) / 2
+    if not soon < wait <= interval:
         return None
-    return f"the last run began less than {run_interval_s} s ago; what has arrived waits {wait.seconds + 1} s more"
+    return (
+        f"the last run began less than {settings.run_interval_s} s ago; what has arrived waits "
+        f"{wait.total_seconds():.0f} s more"
+    )
+
+
+def _retry_is_due(context: dg.SensorEvaluationContext, runtime: Runtime) -> bool:
+    """True when something that failed may be tried again, which waits for no run of the others."""
+    now = datetime.now(UTC)
+    due = [
+        failure
+        for (_, source), failure in failures.open_failures(runtime.lake).items()
+        if source in runtime.pipelines and failure.retry_at_utc(_first_wait_s(runtime.settings)) <= now
+    ]
+    return bool(due) and not _in_progress(context, "retry")
 
 
 def _main(work: Work, gold_keys: Sequence[dg.AssetKey]) -> dg.RunRequest | None:

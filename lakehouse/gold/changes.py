@@ -144,7 +144,7 @@ def _read_marked(changed: Sequence[tuple[Part, Part]], columns: Sequence[str]) -
 
 def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
     """Each row once, where some look as if most came again: what differs in every row would be hashed for nothing."""
-    sample = rows[:_SAMPLE_ROWS]
+    sample = rows.gather_every(max(1, len(rows) // _SAMPLE_ROWS))
     return rows.unique() if sample.n_unique() <= len(sample) // 2 else rows
 
 

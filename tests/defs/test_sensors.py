@@ -140,6 +140,14 @@ def test_a_catalog_that_a_killed_publisher_left_behind_is_made_again(bench: Benc
     assert shown_point_id(bench.settings) == point.id
 
 
+def test_a_catalog_that_was_left_behind_does_not_wait_for_the_next_run(spaced: Bench) -> None:
+    spaced.settings.catalog_path.unlink()
+    spaced.instance.report_run_failed(spaced.start_run("main", workers.worker_tag()))
+
+    assert "less than 3600 s ago" in spaced.tick().skipped
+    assert spaced.settings.catalog_path.exists()
+
+
 def test_a_catalog_that_cannot_be_made_again_does_not_hold_up_what_arrives(bench: Bench) -> None:
     bench.settings.catalog_path.unlink()
     bench.settings.catalog_path.mkdir()
@@ -170,7 +178,10 @@ def test_what_comes_soon_after_a_run_began_is_taken_when_the_interval_is_over(
     assert found.requests == []
     assert re.search(r"less than 3600 s ago; what has arrived waits 3[56]\d\d s more", found.skipped)
 
-    turn_clock(monkeypatch, timedelta(seconds=3601))
+    turn_clock(monkeypatch, timedelta(seconds=3600 - spaced.settings.sensor_interval_s))
+    assert not spaced.tick().requests
+    # Half a look before its end the interval is over: else runs would be an interval and a look apart.
+    turn_clock(monkeypatch, timedelta(seconds=3600 - spaced.settings.sensor_interval_s / 2 + 1))
     assert len(spaced.tick().requests) == 1
 
 
@@ -192,9 +203,11 @@ def test_sources_are_not_listed_while_no_run_may_begin(
     monkeypatch.setattr(backlog, "look", lambda *a, **k: looks.append("") or look(*a, **k))
 
     assert "in progress" in spaced.tick().skipped
-    assert not looks
-
     failures.record(spaced.runtime.lake, "bronze", "airlines", SourceError("unreadable"), run_id="r")
+    failures.record(spaced.runtime.lake, "gold", None, SourceError("unreadable"), run_id="r")
+    assert "in progress" in spaced.tick().skipped
+    assert not looks, "what failed is not due yet"
+
     monkeypatch.setattr(failures, "MAX_WAIT", timedelta(0))
     [retry] = spaced.tick().requests
     assert keys(retry) == {"bronze/airlines", "silver/airlines"}, "what failed is tried again all the same"
