@@ -262,7 +262,7 @@ def table(found: dict[str, Any], ticks: Sequence[Tick], paced: Paced | None, shi
             ("the slowest", f"{daemon['published_after_s']['max']} s"),
             (
                 "published",
-                f"{daemon['publications']} times; the sensor looks every {daemon['sensor_interval_s']} s, runs begin {daemon['run_interval_s']} s apart at least",
+                f"{daemon['publications']} times; the sensor looks every {daemon['sensor_interval_s']} s, runs begin about {daemon['run_interval_s']} s apart",
             ),
             ("CPU of the daemon, the web server and all runs", f"{daemon['cpu_s_per_gb']} s per GB"),
         ]

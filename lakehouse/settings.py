@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     run_interval_s: int = Field(
         30,
         ge=0,
-        description="Seconds from the start of one run to that of the next, at least, so that a trickle makes few small runs. What failed is tried again after twice as long at first.",
+        description="Seconds from one run to the next, about and at least, so that a trickle makes few small runs. What failed waits twice as long for its first retry (or two looks).",
     )
     sla_interval_s: int = Field(30, ge=1, description="Seconds between two looks at the freshness SLA.")
     compact_cron: str = Field(

@@ -23,6 +23,12 @@ from lakehouse.ops.work import FIRST_WAIT_INTERVALS, Work, decide
 from lakehouse.settings import Settings
 
 LANE = "lakehouse/lane"
+#: Dagster asks every five seconds whether a look is due. One of just under ten seconds ago is not, by milliseconds, and would be fifteen
+#: seconds ago next time.
+_LOOP_SLACK_S = 1
+#: A run is made some moments after the look that asked for it. So the look at the end of the interval comes as much too early, and the next
+#: would be a whole look too late: an interval that is all but over is over.
+_AS_GOOD_AS_OVER = timedelta(seconds=5)
 _IN_PROGRESS = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -44,7 +50,7 @@ def sensor_definitions(
     @dg.sensor(
         name="arrivals_sensor",
         job=job,
-        minimum_interval_seconds=settings.sensor_interval_s,
+        minimum_interval_seconds=max(1, settings.sensor_interval_s - _LOOP_SLACK_S),
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={KEY},
         description="Asks for one run of every pipeline with news (listing minus ledger, or a batch that is not "
@@ -99,13 +105,15 @@ def _show_published(context: dg.SensorEvaluationContext, runtime: Runtime) -> No
     """Make the catalog show the current point: a publisher may have been killed between the two, or be elsewhere."""
     if _in_progress(context, "main"):
         return
-    point = current_point(runtime.lake)
-    if point is None or catalog.is_current(runtime.settings, point):
-        return
+    shown = "what is published"
     try:
+        point = current_point(runtime.lake)
+        if point is None or catalog.is_current(runtime.settings, point):
+            return
+        shown = f"point {point.id}"
         heal(runtime.lake, runtime.settings)
     except Exception as error:  # noqa: BLE001  whatever it is, what has arrived is taken all the same; the next look tries again
-        context.log.error(f"the catalog does not show point {point.id}, lakehouse doctor says why: {error}")
+        context.log.error(f"the catalog does not show {shown}, lakehouse doctor says why: {error}")
         return
     context.log.warning("the catalog did not show what is published; now it does")
 
@@ -151,10 +159,8 @@ def _held_up(context: dg.SensorEvaluationContext, settings: Settings) -> str | N
         return None
     interval = timedelta(seconds=settings.run_interval_s)
     wait = interval - (datetime.now(UTC) - newest[0].create_timestamp)
-    # A run is made some moments after the look that asked for it: where looks fit into the interval, the one that is due at its
-    # end comes as much too early, and the next would be a whole look too late. A run that began in the future: the clock was set
-    # back, and nothing is known of how long ago it was.
-    soon = min(timedelta(seconds=settings.sensor_interval_s), interval) / 2
+    soon = min(_AS_GOOD_AS_OVER, timedelta(seconds=settings.sensor_interval_s) / 2, interval / 2)
+    # A run that began in the future: the clock was set back, and nothing is known of how long ago it was.
     if not soon < wait <= interval:
         return None
     return (
@@ -164,14 +170,14 @@ def _held_up(context: dg.SensorEvaluationContext, settings: Settings) -> str | N
 
 
 def _retry_is_due(context: dg.SensorEvaluationContext, runtime: Runtime) -> bool:
-    """True when something that failed may be tried again, which waits for no run of the others."""
+    """True when a source that failed may be tried again, which waits for no run of the others."""
     now = datetime.now(UTC)
-    due = [
-        failure
-        for (_, source), failure in failures.open_failures(runtime.lake).items()
-        if source in runtime.pipelines and failure.retry_at_utc(_first_wait_s(runtime.settings)) <= now
-    ]
-    return bool(due) and not _in_progress(context, "retry")
+    due: dict[str, bool] = {}
+    for (_, source), failure in failures.open_failures(runtime.lake).items():
+        if source is not None and source in runtime.pipelines:
+            at = failure.retry_at_utc(_first_wait_s(runtime.settings))
+            due[source] = due.get(source, True) and at <= now
+    return any(due.values()) and not _in_progress(context, "retry")
 
 
 def _main(work: Work, gold_keys: Sequence[dg.AssetKey]) -> dg.RunRequest | None:

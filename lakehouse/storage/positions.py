@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-#: So many rows are decoded at a time: eight row groups of ours.
+#: So many rows are decoded at a time (eight row groups of ours), or up to twice as many where row groups are nearly as large.
 WINDOW_ROWS = 8 * 30_720
 
 
@@ -35,7 +35,7 @@ def rows_in_groups(path: str, positions: Any, schema: Mapping[str, pl.DataType])
     groups, sizes = np.unique(of_row), np.diff(starts)
     if max(sizes[groups], default=0) > WINDOW_ROWS:
         return None
-    window = np.cumsum(sizes[groups]) // WINDOW_ROWS
+    window = (np.cumsum(sizes[groups]) - 1) // WINDOW_ROWS
     found = [pl.DataFrame(schema=schema)]
     with pq.ParquetFile(path, metadata=footer, read_dictionary=texts) as file:
         for some in np.split(groups, np.flatnonzero(np.diff(window)) + 1) if len(groups) else []:

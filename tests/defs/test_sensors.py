@@ -89,8 +89,8 @@ def bench(first_day: Callable[..., Settings]) -> Iterator[Bench]:
 
 @pytest.fixture
 def spaced(first_day: Callable[..., Settings]) -> Iterator[Bench]:
-    """Where a run begins an hour after the one before it."""
-    settings = first_day(run_interval_s=3600)
+    """Where a run begins an hour after the one before it, and looks are ten minutes apart."""
+    settings = first_day(run_interval_s=3600, sensor_interval_s=600)
     with open_instance(settings) as instance:
         yield Bench(settings, instance)
 
@@ -178,10 +178,10 @@ def test_what_comes_soon_after_a_run_began_is_taken_when_the_interval_is_over(
     assert found.requests == []
     assert re.search(r"less than 3600 s ago; what has arrived waits 3[56]\d\d s more", found.skipped)
 
-    turn_clock(monkeypatch, timedelta(seconds=3600 - spaced.settings.sensor_interval_s))
+    turn_clock(monkeypatch, timedelta(minutes=50))
     assert not spaced.tick().requests
-    # Half a look before its end the interval is over: else runs would be an interval and a look apart.
-    turn_clock(monkeypatch, timedelta(seconds=3600 - spaced.settings.sensor_interval_s / 2 + 1))
+    # Some seconds before its end the interval is over: else runs would be an interval and a look apart.
+    turn_clock(monkeypatch, timedelta(seconds=3600 - 4))
     assert len(spaced.tick().requests) == 1
 
 

@@ -12,6 +12,8 @@ import numpy
 import polars as pl
 import pytest
 
+from lakehouse.gold import dbt_plugin
+from lakehouse.gold.session import BuildSession, WritePlan, Written
 from lakehouse.storage import Lake, deletion_bits, duckdb_source
 from tests.gold.conftest import Workshop, order
 
@@ -46,7 +48,14 @@ def filled(model: str, key: list[str], cut: list[str], own: list[str] | None = N
 
 
 @pytest.mark.parametrize("many", [3, 300, 2_500])
-def test_incremental_equals_the_whole(shop: Workshop, many: int) -> None:
+def test_incremental_equals_the_whole(shop: Workshop, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, str] = {}
+    write = dbt_plugin.write_model
+
+    def write_model(session: BuildSession, plan: WritePlan, sql: str) -> Written:
+        asked[plan.model.name] = sql
+        return write(session, plan, sql)
+
     shop.write(
         "models/staging/stg_orders.sql",
         f"select *, {_DATE} as on_day from {{{{ source('silver', 'orders') }}}}",
@@ -63,8 +72,14 @@ def test_incremental_equals_the_whole(shop: Workshop, many: int) -> None:
     news += [{**order(9_000, "b", 5, at[4]), "day": None}]
     shop.land(news)
 
+    monkeypatch.setattr(dbt_plugin, "write_model", write_model)
     result = shop.build_well()
 
+    assert {name for name in KEYS if "list_contains(" in asked[name]} == {"a_date", "a_quoted_date"}
+    named = {name for name in KEYS if "exists (" not in asked[name]}
+    assert named == (
+        set(KEYS) if many < 400 else {"a_date", "a_quoted_date", "cut_date", "expression", "instant"}
+    )
     for name in KEYS:
         assert result.model(name).strategy == "replace_groups"
         assert shop.rows(name) == shop.rows(f"{name}_whole")
