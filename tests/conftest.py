@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,24 @@ def run_cli(
         timeout=timeout_s,
         check=False,
     )
+
+
+def loaded_by(arguments: Sequence[str], root: Path) -> set[str]:
+    """Modules that a process has imported when the command has ended well."""
+    code = (
+        "import sys; from lakehouse.cli.app import app\n"
+        f"try: app({list(arguments)!r})\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "print('\\n' + ' '.join(sys.modules))"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, "LAKEHOUSE_ROOT": str(root)}, cwd=PROJECT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "typer" in loaded
+    return loaded
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from typer.testing import CliRunner
 from lakehouse import errors
 from lakehouse.cli.app import app
 from lakehouse.cli.exits import FAILED, NOTHING, OK, TRANSIENT, USAGE, exit_code
-from tests.conftest import run_cli
+from tests.conftest import loaded_by, run_cli
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +37,10 @@ def test_each_kind_of_error_has_its_exit_code(error: errors.LakehouseError, code
 
 
 def test_help_answers_at_once(tmp_path: Path) -> None:
-    run_cli("--help", root=tmp_path)  # the first one may compile bytecode
-    started = time.monotonic()
-    done = run_cli("--help", root=tmp_path)
-    assert done.returncode == OK
-    # 0.15 s of processor time; the rest is room for a busy machine.
-    assert time.monotonic() - started < 1.5
+    """Nothing that takes its time to import is: by a clock, a busy machine could not be told from that."""
+    assert loaded_by(["--help"], tmp_path).isdisjoint(
+        {"dagster", "dbt", "deltalake", "duckdb", "pandas", "pandera", "polars", "pyarrow"}
+    )
 
 
 def test_every_verb_has_help_with_an_example() -> None:

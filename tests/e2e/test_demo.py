@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import time
 from pathlib import Path
 
 import deltalake
@@ -14,7 +13,7 @@ import duckdb
 import pytest
 
 from lakehouse.cli.exits import OK
-from tests.conftest import DemoLake, run_cli
+from tests.conftest import DemoLake, loaded_by, run_cli
 
 pytestmark = pytest.mark.slow
 
@@ -74,12 +73,9 @@ def test_a_second_demo_and_a_second_run_say_that_nothing_is_new_and_write_nothin
 ) -> None:
     before = _state(demo_lake.root)
     for verb in ("demo", "run"):
-        started = time.monotonic()
         done = run_cli(verb, root=demo_lake.root)
         assert done.returncode == OK
         assert "Nothing new" in done.stdout
-        # One to two seconds; twice that where the other core is busy too.
-        assert time.monotonic() - started < 4.0
     assert _state(demo_lake.root) == before
 
 
@@ -103,14 +99,15 @@ def test_a_second_run_does_not_even_import_dagster_or_dbt(demo_lake: DemoLake) -
 
 
 def test_status_is_quick_and_complete(demo_lake: DemoLake) -> None:
-    started = time.monotonic()
     done = run_cli("status", "--json", root=demo_lake.root)
-    seconds = time.monotonic() - started
     seen = json.loads(done.stdout)
     assert {p["name"] for p in seen["pipelines"]} == {"flights", "weather", "planes", "airports", "airlines"}
     assert all(table["status"] == "fresh" and table["lag_s"] == 0 for table in seen["gold"])
     assert seen["point"]["id"]
-    assert seconds < 2.0
+    # What it takes is what it imports: by a clock, a busy machine could not be told from that.
+    assert loaded_by(["status"], demo_lake.root).isdisjoint(
+        {"dagster", "dbt.cli", "pandas", "pandera", "pyarrow"}
+    )
 
 
 def test_query_prints_tables_csv_and_json(demo_lake: DemoLake) -> None:
