@@ -74,6 +74,8 @@ def test_only_tables_that_are_read_are_noted(shop: Workshop, monkeypatch: pytest
 def test_marked_rows_that_tell_the_same_are_handed_over_once_where_that_pays() -> None:
     days = pl.DataFrame({"day": ["a", "b"] * 700, "__sign": [-1] * 1_400})
     assert sorted(changes._distinct(days).rows()) == [("a", -1), ("b", -1)]
-    keys = pl.DataFrame({"key": [*range(1_000), *range(1_000)], "__sign": [-1] * 2_000})
+    behind = pl.DataFrame({"day": [*range(1_000), *[7] * 99_000], "__sign": [-1] * 100_000})
+    assert changes._distinct(behind).height == 1_000, "the first rows are others than the rest"
+    keys = pl.DataFrame({"key": [*range(1_999), 0], "__sign": [-1] * 2_000})
     assert changes._distinct(keys).height == 2_000
     assert changes._distinct(keys.clear()).height == 0
