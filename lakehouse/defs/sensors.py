@@ -19,7 +19,7 @@ from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.publish import heal
 from lakehouse.gold.restore_points import current_point
 from lakehouse.ops import alerts, backlog, failures, watch
-from lakehouse.ops.work import FIRST_WAIT_INTERVALS, Work, decide
+from lakehouse.ops.work import FIRST_WAIT_INTERVALS, Work, decide, next_tries
 from lakehouse.settings import Settings
 
 LANE = "lakehouse/lane"
@@ -65,8 +65,11 @@ def sensor_definitions(
             context.log.warning(
                 f"run {run.run_id} had no process any more; it is ended, its work is done again"
             )
-        _show_published(context, runtime)
-        held = _held_up(context, runtime.settings)
+        if _in_progress(context, "main"):
+            held: str | None = "a run is in progress; what has arrived is taken by the next one"
+        else:
+            _show_published(context, runtime)
+            held = _too_soon(context, runtime.settings)
         if held and not _retry_is_due(context, runtime):
             return dg.SkipReason(held)  # nothing can be asked for: the sources are not listed for nothing
         seen = backlog.look(runtime.lake, runtime.settings, runtime.pipelines)
@@ -103,8 +106,6 @@ def sensor_definitions(
 
 def _show_published(context: dg.SensorEvaluationContext, runtime: Runtime) -> None:
     """Make the catalog show the current point: a publisher may have been killed between the two, or be elsewhere."""
-    if _in_progress(context, "main"):
-        return
     shown = "what is published"
     try:
         point = current_point(runtime.lake)
@@ -146,14 +147,12 @@ def _first_wait_s(settings: Settings) -> float:
     return FIRST_WAIT_INTERVALS * max(settings.sensor_interval_s, settings.run_interval_s)
 
 
-def _held_up(context: dg.SensorEvaluationContext, settings: Settings) -> str | None:
-    """Why no run may begin now, None when one may.
+def _too_soon(context: dg.SensorEvaluationContext, settings: Settings) -> str | None:
+    """How long the next run has to wait after the last one, None when it may begin.
 
     Looks are more frequent than runs: after a run that took longer than the interval the next begins at once, and where
     little arrives, what came within the interval is one run and not several small ones.
     """
-    if _in_progress(context, "main"):
-        return "a run is in progress; what has arrived is taken by the next one"
     newest = context.instance.get_run_records(RunsFilter(tags={LANE: "main"}), limit=1)
     if not newest:
         return None
@@ -171,13 +170,10 @@ def _held_up(context: dg.SensorEvaluationContext, settings: Settings) -> str | N
 
 def _retry_is_due(context: dg.SensorEvaluationContext, runtime: Runtime) -> bool:
     """True when a source that failed may be tried again, which waits for no run of the others."""
+    tries = next_tries(failures.open_failures(runtime.lake), _first_wait_s(runtime.settings))
     now = datetime.now(UTC)
-    due: dict[str, bool] = {}
-    for (_, source), failure in failures.open_failures(runtime.lake).items():
-        if source is not None and source in runtime.pipelines:
-            at = failure.retry_at_utc(_first_wait_s(runtime.settings))
-            due[source] = due.get(source, True) and at <= now
-    return any(due.values()) and not _in_progress(context, "retry")
+    is_due = any(at <= now for name, at in tries.items() if name in runtime.pipelines)
+    return is_due and not _in_progress(context, "retry")
 
 
 def _main(work: Work, gold_keys: Sequence[dg.AssetKey]) -> dg.RunRequest | None:

@@ -34,6 +34,17 @@ class Work:
         return bool(self.sources) or self.with_gold
 
 
+def next_tries(
+    open_failures: Mapping[tuple[str, str | None], Failure], first_wait_s: float
+) -> dict[str, datetime]:
+    """When each source that fails, or stage without a source, is tried again: when all that failed of it may be."""
+    tries: dict[str, datetime] = {}
+    for (stage, source), failure in open_failures.items():
+        name, at = source or stage, failure.retry_at_utc(first_wait_s)
+        tries[name] = max(at, tries.get(name, at))
+    return tries
+
+
 def decide(
     seen: Backlog,
     open_failures: Mapping[tuple[str, str | None], Failure],
@@ -49,16 +60,11 @@ def decide(
             None: not known (the project does not parse), which is no reason to build.
     """
     outstanding = sorted({*seen.unstaged, *seen.unpublished})
-    due: dict[str, bool] = {}
-    postponed: dict[str, datetime] = {}
     # What failed last in a pipeline that has been deleted since cannot be run again, and holds up nothing.
     still = {key: found for key, found in open_failures.items() if key[1] is None or key[1] in seen.positions}
-    for (stage, source), failure in still.items():
-        name = source or stage
-        at = failure.retry_at_utc(first_wait_s)
-        due[name] = due.get(name, True) and at <= now_utc
-        if at > now_utc:
-            postponed[name] = max(at, postponed.get(name, at))
+    tries = next_tries(still, first_wait_s)
+    due = {name: at <= now_utc for name, at in tries.items()}
+    postponed = {name: at for name, at in tries.items() if at > now_utc}
     failing = {source for _, source in still if source is not None}
     healthy = tuple(source for source in outstanding if source not in failing)
     gold_may_run = all(due.get(stage, True) for stage in ("gold", "publish"))

@@ -40,9 +40,7 @@ def rows_in_groups(path: str, positions: Any, schema: Mapping[str, pl.DataType])
     with pq.ParquetFile(path, metadata=footer, read_dictionary=texts) as file:
         for some in np.split(groups, np.flatnonzero(np.diff(window)) + 1) if len(groups) else []:
             rows = file.read_row_groups(some.tolist(), columns=list(schema), use_threads=False)
-            moved = (
-                np.cumsum([0, *np.diff(starts)[some]])[:-1] - starts[some]
-            )  # where each of them begins now
+            moved = np.cumsum([0, *sizes[some]])[:-1] - starts[some]  # where each of them begins now
             here = slice(*np.searchsorted(of_row, [some[0], some[-1] + 1]))
             chosen = rows.take(positions[here] + moved[np.searchsorted(some, of_row[here])])
             frame = pl.DataFrame(chosen)

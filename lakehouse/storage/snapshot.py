@@ -144,14 +144,11 @@ class Snapshot:
         """Rows of one file, deleted ones too, at these positions (a NumPy array, ascending); columns that it lacks are null."""
         uri = self.table.objects.url(path)
         with translated(f"read rows of {self.table.label}/{path}"):
-            found = None
             if not self.table.objects.is_remote:
                 found = rows_in_groups(uri, positions, {name: self._schema[name] for name in columns})
-            return (
-                rows_in_windows(self._scan_files([uri]).select(columns), positions)
-                if found is None
-                else found
-            )
+                if found is not None:
+                    return found
+            return rows_in_windows(self._scan_files([uri]).select(columns), positions)
 
     def _scan_files(self, uris: Sequence[str], **more: Any) -> pl.LazyFrame:
         return pl.scan_parquet(

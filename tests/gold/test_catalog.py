@@ -273,7 +273,7 @@ def test_a_hundred_comments_and_views_open_fast(shop: Workshop) -> None:
     point = shop.publish()
     started = time.perf_counter()
     catalog.regenerate(shop.lake, shop.settings, point)
-    assert time.perf_counter() - started < 60
+    assert time.perf_counter() - started < 5
     with duckdb.connect(str(shop.settings.catalog_path), read_only=True) as database:
         assert database.execute(
             "select count(*) from duckdb_views() where not internal and schema_name = 'main'"
