@@ -14,7 +14,7 @@ from lakehouse.checks import CheckOutcome
 from lakehouse.errors import TransientError
 from lakehouse.pipelines import Pipeline
 from lakehouse.quarantine import is_of_backfill
-from lakehouse.storage import Lake, Snapshot
+from lakehouse.storage import Lake, Snapshot, standing_commits
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Subject:
         """
         stage = self.snapshot.table.layer
         documents = []
-        for commit in self.snapshot.commits():
+        for commit in standing_commits(self.snapshot):
             if commit.metadata.get("stage") != stage or not commit.metadata.get("batches"):
                 continue
             if max(commit.metadata["batches"]) <= self.published_batch:

@@ -162,7 +162,7 @@ def _read(lake: Lake, versions: Mapping[str, int]) -> tuple[list[CheckOutcome], 
         [
             {"subject": subject, "version": same, "asked": version}
             for subject, version in versions.items()
-            for same in _with_the_same_rows(lake, subject, version)
+            for same in with_the_same_rows(lake, subject, version)
         ],
         schema={"subject": pl.String(), "version": pl.Int64(), "asked": pl.Int64()},
     )
@@ -206,7 +206,7 @@ def unchecked(lake: Lake, versions: Mapping[str, int], published: Mapping[str, i
     asked = {
         subject: version
         for subject, version in versions.items()
-        if subject not in published or published[subject] not in _with_the_same_rows(lake, subject, version)
+        if subject not in published or published[subject] not in with_the_same_rows(lake, subject, version)
     }
     found, in_force = _read(lake, asked)
     done: dict[str, set[str]] = {}
@@ -219,7 +219,7 @@ def unchecked(lake: Lake, versions: Mapping[str, int], published: Mapping[str, i
     }
 
 
-def _with_the_same_rows(lake: Lake, subject: str, version: int) -> Iterator[int]:
+def with_the_same_rows(lake: Lake, subject: str, version: int) -> Iterator[int]:
     """The version, and those below it from which it differs by nothing but maintenance."""
     layer, _, name = subject.partition("/")
     table = lake.table(layer, name)  # type: ignore[arg-type]

@@ -187,6 +187,15 @@ def _restore_points(settings: Settings) -> Finding:
     return Finding("restore points", "ok", f"{len(list_ids(lake))}, each can be read")
 
 
+def _hold(settings: Settings) -> Finding:
+    from lakehouse.gold import hold
+
+    held = hold.current(Lake.from_settings(settings))
+    if held is None:
+        return Finding("runs", "ok", "nothing holds them back")
+    return Finding("runs", "warn", f"held: {held.why}", held.next_step)
+
+
 def _browser(settings: Settings) -> Finding:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
@@ -204,5 +213,6 @@ _EXAMINATIONS: dict[str, Callable[[Settings], Finding]] = {
     "dbt project": _models,
     "restore points": _restore_points,
     "catalog": _catalog,
+    "runs": _hold,
     "browser": _browser,
 }

@@ -85,6 +85,10 @@ class PublishBlocked(PermanentError):
     """A blocking check of a version that was to be published failed; readers keep the last good point."""
 
 
+class RunsHeld(PermanentError):
+    """After a rollback nothing moves on until a person says so."""
+
+
 class QueryError(PermanentError):
     """An analyst's query failed."""
 

@@ -16,7 +16,7 @@ from lakehouse import names
 from lakehouse.errors import CommitConflict
 from lakehouse.storage import Lake
 
-#: One row per event. ``kind``: schema | held | ignored | duplicate | unreadable | returned.
+#: One row per event. ``kind``: schema | held | ignored | duplicate | unreadable | returned | rollback | resume.
 SCHEMA: dict[str, pl.DataType] = {
     "at_utc": pl.Datetime("us", "UTC"),
     "kind": pl.String(),

@@ -54,13 +54,17 @@ def replay(
     """
     from lakehouse import silver
     from lakehouse.cli.output import print_json
+    from lakehouse.gold import hold
     from lakehouse.settings import load_settings
     from lakehouse.storage import Lake
 
     settings = load_settings()
     chosen = selection(rule, batch, file, stage, limit, until)
+    lake = Lake.from_settings(settings)
+    if not dry_run:
+        hold.refuse(lake)
     done = silver.replay(
-        Lake.from_settings(settings), settings, find_pipeline(settings, table), chosen,
+        lake, settings, find_pipeline(settings, table), chosen,
         dry_run=dry_run, actor=actor or current_user(), note=note,
     )  # fmt: skip
     if as_json:

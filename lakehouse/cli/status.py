@@ -39,6 +39,8 @@ def _print(seen: Overview) -> None:
         created = datetime.fromisoformat(seen.point.created_at_utc)
         age = duration((datetime.now(UTC) - created).total_seconds())
         say("Published: restore point ", (f"{seen.point.id}", "bold"), f", {age} ago; catalog {seen.catalog}")
+    if seen.hold is not None:
+        say(("HELD", "bold red"), f": {seen.hold.why}. No run begins. Next: {seen.hold.next_step}")
     say()
     print_table(
         ("pipeline", "lag", "stands at", "waiting", "last batch", "last arrival", "bronze", "silver", "refused", "open"),

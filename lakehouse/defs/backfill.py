@@ -15,6 +15,7 @@ import dagster as dg
 from lakehouse import names
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
 from lakehouse.defs.workers import BACKFILL_STEPS, note_worker
+from lakehouse.gold import hold
 from lakehouse.pipelines import Pipeline
 from lakehouse.pipelines.model import PartitionBy
 from lakehouse.silver import Backfilled, Period, backfill
@@ -80,6 +81,7 @@ def _run(
 ) -> Iterator[dg.MaterializeResult[None]]:
     note_worker(context.instance, context.run)
     try:
+        hold.refuse(runtime.lake)
         done = backfill(
             runtime.lake, runtime.settings, pipeline, _period(context, partition),
             apply=True, actor=context.run.tags.get("user", "dagster"), run_id=context.run.run_id,

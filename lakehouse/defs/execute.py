@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import names
 from lakehouse.defs.outcome import CheckLine, Progress, RunOutcome, StepOutcome
 from lakehouse.errors import DeclarationError
+from lakehouse.gold import hold
 from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.publish import current_point, heal
 from lakehouse.ops import backlog, failures
@@ -54,11 +55,13 @@ def run_pipelines(
 
     Raises:
         DeclarationError: a declaration is wrong, or the selection names nothing that exists.
+        RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
         TransientError: the store did not answer the first look.
     """
     started = time.monotonic()
     pipelines = load_pipelines(settings)
     lake = Lake.from_settings(settings)
+    hold.refuse(lake)
     project = load_project(settings)[0]
     sources: list[str]
     models: list[str] | None
@@ -90,6 +93,7 @@ def run_backfill(
 
     Raises:
         DeclarationError: there is no such pipeline, or it does not say which column its days are in.
+        RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
         TransientError: the store did not answer the first look.
     """
     import dagster as dg
@@ -98,6 +102,7 @@ def run_backfill(
     from lakehouse.defs.runtime import Runtime
 
     started = time.monotonic()
+    hold.refuse(Lake.from_settings(settings))
     pipelines = load_pipelines(settings)
     partition = days_column(find_pipeline(pipelines, table))
     models = list(load_project(settings)[0].models)

@@ -23,6 +23,7 @@ from lakehouse.defs.runtime import KEY, Runtime, freshness_policy, runtime_of
 from lakehouse.defs.translator import LakehouseTranslator
 from lakehouse.defs.workers import note_worker
 from lakehouse.errors import LakehouseError
+from lakehouse.gold import hold
 from lakehouse.gold.build import build, load_project
 from lakehouse.gold.outcomes import recovery
 from lakehouse.gold.project import Project, Test
@@ -108,6 +109,7 @@ def _build(
     """Build, then report every model and every test. A failed model or blocking test fails the step at the end."""
     logging.getLogger("dagster._core.execution.plan.active").addFilter(_UNNEEDED)
     try:
+        hold.refuse(runtime.lake)
         runtime.write_checks()
         with runtime.measured("gold"):
             result = build(

@@ -14,7 +14,7 @@ import dagster as dg
 
 from lakehouse import checks
 from lakehouse.defs.ahead import Ahead
-from lakehouse.errors import CheckFailed, LakehouseError, TransientError
+from lakehouse.errors import CheckFailed, LakehouseError, RunsHeld, TransientError
 from lakehouse.gold.restore_points import RestorePoint, current_point
 from lakehouse.gold.results import GoldResult
 from lakehouse.ops import failures
@@ -127,7 +127,7 @@ class Runtime:
             wait_s = FIRST_WAIT_S * 2**context.retry_number * random.uniform(0.75, 1.25)
             context.log.warning(f"{error.message} (trying again in {wait_s:.1f} s)")
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
-        if remember:
+        if remember and not isinstance(error, RunsHeld):  # the hold itself says why, and ends
             self._remember(stage, source, error, context.run.run_id, is_gate=isinstance(error, CheckFailed))
         if isinstance(error, LakehouseError):
             hint = error.hint or "lakehouse status"

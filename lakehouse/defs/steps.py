@@ -19,6 +19,7 @@ from lakehouse.defs.ahead import Ahead
 from lakehouse.defs.events import stage_metadata, table_schema
 from lakehouse.defs.runtime import Runtime, runtime_of
 from lakehouse.defs.workers import note_worker
+from lakehouse.gold import hold
 from lakehouse.memory import SharedMemory
 from lakehouse.pipelines import Pipeline
 from lakehouse.planning import plan_ahead
@@ -56,6 +57,7 @@ def run_stage(
     note_worker(context.instance, context.run)
     source = pipeline.name
     try:
+        hold.refuse(runtime.lake)
         ahead = _ahead(context, runtime)
         done = ahead.take(layer, source)
         if done is None:

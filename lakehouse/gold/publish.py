@@ -11,7 +11,7 @@ from typing import Any
 
 from lakehouse import checks, names
 from lakehouse.errors import CommitConflict, PublishBlocked
-from lakehouse.gold import catalog
+from lakehouse.gold import catalog, hold
 from lakehouse.gold.restore_points import (
     RestorePoint,
     current_id,
@@ -39,9 +39,11 @@ def publish(lake: Lake, settings: Settings, *, gold: GoldResult, run_id: str = "
         PublishBlocked: the build failed or was partial, or a version that it names failed a blocking check or was
             never checked. The last good point stays current.
         CommitConflict: somebody else has published newer versions meanwhile.
+        RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
     """
     _refuse_incomplete(gold)
-    with _one_publisher(settings):
+    with one_publisher(settings):
+        hold.refuse(lake)
         before = current_point(lake)
         versions = {f"gold/{name}": version for name, version in gold.versions.items()}
         versions |= {f"silver/{table}": version for table, version in gold.silver_versions.items()}
@@ -61,7 +63,7 @@ def publish(lake: Lake, settings: Settings, *, gold: GoldResult, run_id: str = "
 
 def heal(lake: Lake, settings: Settings) -> RestorePoint | None:
     """Make the catalog show the current point, if it does not: after a crash, or where it was never made."""
-    with _one_publisher(settings):
+    with one_publisher(settings):
         point = current_point(lake)
         if point is not None and not catalog.is_current(settings, point):
             catalog.regenerate(lake, settings, point)
@@ -142,7 +144,21 @@ def _refuse_older(before: RestorePoint | None, versions: Mapping[str, int]) -> N
 def _point(
     lake: Lake, gold: GoldResult, versions: Mapping[str, int], before: RestorePoint | None, run_id: str
 ) -> RestorePoint:
-    """Gather the point: the versions that gold read and wrote, and what else a rollback must take back with them."""
+    now = datetime.now(UTC)
+    return RestorePoint(
+        id=new_id(now),
+        created_at_utc=now.isoformat(),
+        run_id=run_id,
+        parent_id=None if before is None else before.id,
+        **positions(lake, versions),
+        gold_code_hash=gold.code_hash,
+        watermarks={model.name: model.watermark_utc for model in gold.models if model.version is not None},
+    )
+
+
+def positions(lake: Lake, versions: Mapping[str, int]) -> dict[str, Any]:
+    """What a point says of the tables: these versions of silver and gold, the newest of bronze and quarantine, and how far
+    the sources have come in them (``tables``, ``txns``, ``sources``, ``contract_hashes`` of a point)."""
     tables = dict(versions)
     txns: dict[str, dict[str, int]] = {}
     sources: dict[str, dict[str, Any]] = {}
@@ -159,21 +175,14 @@ def _point(
             tables[path] = snapshot.version
             if layer == "silver":
                 _add_source(table, snapshot, sources, contracts)
-            found = {app: snapshot.txn(app) for app in _app_ids(layer, table)}
+            found = {app: snapshot.txn(app) for app in app_ids(layer, table)}
             txns[path] = {app: version for app, version in found.items() if version}
-    now = datetime.now(UTC)
-    return RestorePoint(
-        id=new_id(now),
-        created_at_utc=now.isoformat(),
-        run_id=run_id,
-        parent_id=None if before is None else before.id,
-        tables=dict(sorted(tables.items())),
-        txns={path: found for path, found in sorted(txns.items()) if found},
-        sources=sources,
-        contract_hashes=contracts,
-        gold_code_hash=gold.code_hash,
-        watermarks={model.name: model.watermark_utc for model in gold.models if model.version is not None},
-    )
+    return {
+        "tables": dict(sorted(tables.items())),
+        "txns": {path: found for path, found in sorted(txns.items()) if found},
+        "sources": sources,
+        "contract_hashes": contracts,
+    }
 
 
 def _add_source(
@@ -188,7 +197,7 @@ def _add_source(
         contracts[table] = str(document["contract_hash"])
 
 
-def _app_ids(layer: names.Layer, table: str) -> list[str]:
+def app_ids(layer: names.Layer, table: str) -> list[str]:
     """Application ids that commit to the table: its own stage's; replays and backfills to silver; both stages' to quarantine."""
     more = {"quarantine": ("bronze", "silver"), "silver": ("silver", "replay", "backfill")}
     stages = more.get(layer, (layer,))
@@ -196,7 +205,7 @@ def _app_ids(layer: names.Layer, table: str) -> list[str]:
 
 
 @contextmanager
-def _one_publisher(settings: Settings) -> Iterator[None]:
+def one_publisher(settings: Settings) -> Iterator[None]:
     """Publishers of one machine take turns; those of others are told apart by ``_refuse_older``."""
     folder = Path(settings.catalog_dir)
     folder.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ class RestorePoint(BaseModel):
     sources           ``{"flights": {"batch_id": 12, "watermark_utc": "…"}}``: position of each source in silver
     contract_hashes   contract under which each silver table was written last
     watermarks        ``{"daily_punctuality": "…"}``: time up to which each gold table shows all that had arrived
+    restored_from     id of the point whose rows a rollback brought back; by whom, and why
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -50,6 +51,9 @@ class RestorePoint(BaseModel):
     contract_hashes: dict[str, str] = Field(default_factory=dict)
     gold_code_hash: str = ""
     watermarks: dict[str, str | None] = Field(default_factory=dict)
+    restored_from: str | None = None
+    made_by: str = ""
+    note: str = ""
 
     def versions(self, layer: str) -> dict[str, int]:
         """Table → version of one layer."""
@@ -57,8 +61,10 @@ class RestorePoint(BaseModel):
         return {path.removeprefix(prefix): v for path, v in self.tables.items() if path.startswith(prefix)}
 
     def content(self) -> dict[str, Any]:
-        """What makes two points the same: everything but identity and time of making."""
-        return self.model_dump(exclude={"id", "created_at_utc", "run_id", "parent_id"})
+        """What makes two points the same: everything but identity, and when, how and by whom it was made."""
+        return self.model_dump(
+            exclude={"id", "created_at_utc", "run_id", "parent_id", "restored_from", "made_by", "note"}
+        )
 
 
 def new_id(now: datetime | None = None) -> str:
@@ -151,7 +157,7 @@ def expendable(ids: Iterable[str], current: str | None, keep: Keep, now_utc: dat
     What is kept does not depend on when, or how often, this was asked before: the last of a day is the last of an hour.
     A name that tells no time is left alone.
     """
-    made = {point_id: at for point_id in sorted(ids) if (at := _made_at(point_id)) is not None}
+    made = {point_id: at for point_id in sorted(ids) if (at := made_at(point_id)) is not None}
     last_of_hour = {point_id[:_TO_THE_HOUR]: point_id for point_id in made}
     last_of_day = {point_id[:_TO_THE_DAY]: point_id for point_id in made}
     spared = {current, max(made, default=None)}
@@ -167,7 +173,8 @@ def expendable(ids: Iterable[str], current: str | None, keep: Keep, now_utc: dat
     return [point_id for point_id in made if not stays(point_id)]
 
 
-def _made_at(point_id: str) -> datetime | None:
+def made_at(point_id: str) -> datetime | None:
+    """When the point of this id was made; None for a name that tells no time."""
     try:
         return datetime.strptime(point_id[:19], "%Y%m%dT%H%M%S%fZ").replace(tzinfo=UTC)
     except ValueError:
@@ -204,4 +211,9 @@ def save(lake: Lake, point: RestorePoint) -> None:
     A loss of power as well: the pointer must not reach the disk before what it names.
     """
     lake.objects.write(f"{FOLDER}/{point.id}.json", point.model_dump_json(indent=2).encode(), durable=True)
+    make_current(lake, point)
+
+
+def make_current(lake: Lake, point: RestorePoint) -> None:
+    """Let a point that is there be the published one."""
     lake.objects.write(CURRENT, point.id.encode(), durable=True)

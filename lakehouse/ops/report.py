@@ -10,6 +10,8 @@ from typing import Any
 from lakehouse import checks, quarantine
 from lakehouse.errors import TableNotFound
 from lakehouse.events import Event, recent
+from lakehouse.gold import hold
+from lakehouse.gold.hold import Hold
 from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.ledger import Ledger
 from lakehouse.names import Layer
@@ -75,7 +77,8 @@ EVENTS_SINCE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything. ``point`` is None before the first publish; ``problems`` are those of gold and of publishing."""
+    """Everything. ``point`` is None before the first publish; ``held`` are files that wait for somebody, ``hold`` is what keeps
+    all runs back after a rollback; ``problems`` are those of gold and of publishing."""
 
     at_utc: datetime
     root: str
@@ -88,6 +91,7 @@ class Overview:
     problems: tuple[str, ...] = ()
     held: tuple[HeldFile, ...] = ()
     events: tuple[Event, ...] = ()
+    hold: Hold | None = None
 
 
 def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) -> Overview:
@@ -120,6 +124,7 @@ def overview(lake: Lake, settings: Settings, pipelines: Mapping[str, Pipeline]) 
         ),
         held=_held(lake, pipelines),
         events=tuple(recent(lake, since_utc=seen.at_utc - EVENTS_SINCE)),
+        hold=hold.current(lake),
     )
 
 

@@ -15,6 +15,7 @@ import polars as pl
 
 from lakehouse.checks import failed_blocking
 from lakehouse.errors import CommitConflict, GoldBuildError, StorageError
+from lakehouse.gold import hold
 from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.restore_points import RestorePoint, load
 from lakehouse.ops import backlog, budget, failures, listings
@@ -191,7 +192,11 @@ def feeds(
 
 
 def obstacles(lake: Lake, seen: Backlog) -> list[Obstacle]:
-    """What failed and has not succeeded since: stages, and blocking checks of versions that wait for publishing."""
+    """What failed and has not succeeded since: stages, and blocking checks of versions that wait for publishing. While the lake is
+    held after a rollback, that alone: nothing else can be done about anything."""
+    if (held := hold.current(lake)) is not None:
+        since = datetime.fromisoformat(held.since_utc)
+        return [Obstacle("publish", None, f"runs are held: {held.why}", since, held.next_step)]
     found = [failure.obstacle() for failure in failures.open_failures(lake).values()]
     known = {(obstacle.hop, obstacle.source) for obstacle in found}
     versions = {}

@@ -6,6 +6,7 @@ from lakehouse.quarantine.export import export
 from lakehouse.quarantine.resolve import Resolved, resolve
 from lakehouse.quarantine.rows import IDENTITY, SCHEMA, append, half_done, is_of_backfill, of_backfill
 from lakehouse.quarantine.select import STATES, Selection, State, there_since
+from lakehouse.quarantine.undo import undo_backfills
 
 __all__ = [
     "IDENTITY",
@@ -27,4 +28,5 @@ __all__ = [
     "resolve",
     "state_counts",
     "there_since",
+    "undo_backfills",
 ]

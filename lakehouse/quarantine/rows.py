@@ -45,6 +45,11 @@ def is_of_backfill() -> pl.Expr:
     return pl.col("_run_id").str.starts_with(_BACKFILL).fill_null(False)
 
 
+def without_backfill() -> pl.Expr:
+    """The ``_run_id`` of such a row as if the stage had refused it."""
+    return pl.col("_run_id").str.strip_prefix(_BACKFILL)
+
+
 def append(
     lake: Lake,
     table_name: str,

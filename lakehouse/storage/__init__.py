@@ -14,10 +14,12 @@ from lakehouse.storage.duck import (
 from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
 from lakehouse.storage.objects import ObjectInfo, Objects, sync_file
+from lakehouse.storage.restore import RESTORED, missing_files, restore, standing_commits
 from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.table import Table
 
 __all__ = [
+    "RESTORED",
     "CommitInfo",
     "Lake",
     "ObjectInfo",
@@ -32,9 +34,12 @@ __all__ = [
     "duckdb_source",
     "duckdb_type",
     "engine_translated",
+    "missing_files",
     "prepare_connection",
     "quote_identifier",
     "quote_literal",
+    "restore",
+    "standing_commits",
     "store_trouble",
     "sync_file",
 ]

@@ -64,8 +64,8 @@ def remove_entry(path: str, size_bytes: int, vector: Vector | None, *, data_chan
     return {"remove": entry}
 
 
-def shrunk_entry(file: Mapping[str, Any], vector: Vector) -> dict[str, Any]:
-    """A data file that stays, with fewer rows. ``file``: its row of ``Snapshot.files()``.
+def listed_entry(file: Mapping[str, Any], vector: Vector | None) -> dict[str, Any]:
+    """A data file that a version lists, with this vector: it stays with fewer rows, or comes back. ``file``: its row of ``Snapshot.files()``.
 
     Bounds and counts of nulls are those of all rows in the file, so they are said to be wide.
     """
@@ -88,13 +88,13 @@ def shrunk_entry(file: Mapping[str, Any], vector: Vector) -> dict[str, Any]:
     for column in doubtful:
         stats["minValues"].pop(column, None)
         stats["maxValues"].pop(column, None)
-    return {
-        "add": {
-            "path": file["path"], "partitionValues": {}, "size": file["size_bytes"],
-            "modificationTime": file["modification_time"], "dataChange": True,
-            "stats": stats_json(stats), "deletionVector": vector.descriptor(),
-        }
+    entry: dict[str, Any] = {
+        "path": file["path"], "partitionValues": {}, "size": file["size_bytes"],
+        "modificationTime": file["modification_time"], "dataChange": True, "stats": stats_json(stats),
     }  # fmt: skip
+    if vector is not None:
+        entry["deletionVector"] = vector.descriptor()
+    return {"add": entry}
 
 
 def txn_entries(txns: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -137,15 +137,21 @@ def feature_entries(handle: Any) -> list[dict[str, Any]]:
                 "readerFeatures": sorted(readers), "writerFeatures": sorted(writers),
             }
         },
-        {
-            "metaData": {
-                "id": str(metadata.id), "name": metadata.name, "description": metadata.description,
-                "format": {"provider": "parquet", "options": {}}, "schemaString": handle.schema().to_json(),
-                "partitionColumns": list(metadata.partition_columns), "createdTime": metadata.created_time,
-                "configuration": {**metadata.configuration, "delta.enableDeletionVectors": "true"},
-            }
-        },
+        schema_entry(handle, {**metadata.configuration, "delta.enableDeletionVectors": "true"}),
     ]  # fmt: skip
+
+
+def schema_entry(handle: Any, configuration: Mapping[str, str]) -> dict[str, Any]:
+    """What the table is as the version of this handle has it: its columns above all. With these properties."""
+    metadata = handle.metadata()
+    return {
+        "metaData": {
+            "id": str(metadata.id), "name": metadata.name, "description": metadata.description,
+            "format": {"provider": "parquet", "options": {}}, "schemaString": handle.schema().to_json(),
+            "partitionColumns": list(metadata.partition_columns), "createdTime": metadata.created_time,
+            "configuration": dict(configuration),
+        }
+    }  # fmt: skip
 
 
 def append_commit(

@@ -334,7 +334,7 @@ class Snapshot:
         if changes.delete:
             written = deletion.write_vectors(objects, self._merged(changes.delete))
             chosen = self._files.filter(pl.col("path").is_in(list(written)))
-            entries += [log.shrunk_entry(row, written[row["path"]]) for row in chosen.iter_rows(named=True)]
+            entries += [log.listed_entry(row, written[row["path"]]) for row in chosen.iter_rows(named=True)]
         table.sync(changes.add)
         version = log.append_commit(objects, table.label, self.version, entries, mark, only_adds=not gone)
         between = [entries] if version == before.number + 1 else None
