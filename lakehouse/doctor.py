@@ -188,7 +188,7 @@ def _restore_points(settings: Settings) -> Finding:
 
 
 def _hold(settings: Settings) -> Finding:
-    from lakehouse.gold import hold
+    from lakehouse import hold
 
     held = hold.current(Lake.from_settings(settings))
     if held is None:

@@ -17,7 +17,7 @@ from lakehouse.settings import PROJECT_DIR
 RANKS = {
     "errors": 0, "names": 0, "machine": 0, "memory": 0, "scratch": 0,
     "settings": 1, "validation": 1,
-    "storage": 2, "contracts": 2, "connectors": 2, "pipelines": 2,
+    "storage": 2, "hold": 2, "contracts": 2, "connectors": 2, "pipelines": 2,
     "results": 3, "ledger": 3, "ledger_rows": 3, "quarantine": 3, "checks": 3, "events": 3, "planning": 3, "bronze": 3, "silver": 3, "gold": 3,
     "ops": 4, "doctor": 4,
     "defs": 5, "asset_checks": 5, "cli": 5, "demo": 5, "scaffold": 5, "servers": 5,
@@ -25,7 +25,7 @@ RANKS = {
 }  # fmt: skip
 #: Same-rank imports that are the design: foundations of a rank, used by its stages; and the composing packages.
 SIBLINGS = {
-    ("settings", "validation"),
+    ("settings", "validation"), ("hold", "storage"),
     ("pipelines", "contracts"), ("pipelines", "connectors"), ("connectors", "storage"), ("connectors", "pipelines"),
     ("ledger", "results"), ("ledger", "ledger_rows"), ("planning", "ledger_rows"), ("bronze", "ledger_rows"), ("planning", "ledger"), ("planning", "events"), ("quarantine", "results"),
     ("bronze", "results"), ("bronze", "ledger"), ("bronze", "quarantine"), ("bronze", "events"), ("bronze", "planning"),

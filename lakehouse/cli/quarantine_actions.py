@@ -52,9 +52,8 @@ def replay(
 
     Example: lakehouse quarantine replay flights --dry-run
     """
-    from lakehouse import silver
+    from lakehouse import hold, silver
     from lakehouse.cli.output import print_json
-    from lakehouse.gold import hold
     from lakehouse.settings import load_settings
     from lakehouse.storage import Lake
 

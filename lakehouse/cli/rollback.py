@@ -9,8 +9,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lakehouse.gold.hold import Hold
     from lakehouse.gold.restore_points import RestorePoint
+    from lakehouse.hold import Hold
     from lakehouse.ops.rollback import Step
     from lakehouse.settings import Settings
     from lakehouse.storage import Lake
@@ -46,6 +46,7 @@ def rollback(
     Example: lakehouse rollback --to 2026-11-30T14:00 --note "wrong prices since 14:05"
     """
     from lakehouse.cli.output import print_json, say
+    from lakehouse.cli.quarantine_actions import current_user
     from lakehouse.ops import rollback as work
     from lakehouse.settings import load_settings
     from lakehouse.storage import Lake
@@ -64,47 +65,48 @@ def rollback(
         _print_steps(point, steps)
         say("Nothing was done. To do it: the same without --dry-run")
         return
-    steps, made = _roll_back(settings, lake, point, actor, note, wait, quiet=as_json)
+    held, made = _roll_back(settings, lake, point, steps, actor or current_user(), note, wait, quiet=as_json)
     if as_json:
         print_json(_document(point, steps, made))
         return
     _print_steps(point, steps)
     say("Published: restore point ", (made.id, "bold"), f", which has the rows of {point.id}.")
-    _say_what_now(steps)
+    say("Runs are held. Correct what was wrong, then: lakehouse resume")
+    _say_then(held)
 
 
 def _roll_back(
     settings: Settings,
     lake: Lake,
     point: RestorePoint,
-    actor: str | None,
+    steps: Sequence[Step],
+    actor: str,
     note: str,
     wait_s: float,
     *,
     quiet: bool,
-) -> tuple[list[Step], RestorePoint]:
+) -> tuple[Hold, RestorePoint]:
     import time
 
     from lakehouse.cli.output import say
-    from lakehouse.cli.quarantine_actions import current_user
     from lakehouse.ops import rollback as work
 
     started = time.monotonic()
-    held = work.readers_first(lake, settings, point, by=actor or current_user(), note=note)
+    held = work.readers_first(lake, settings, point, by=actor, note=note, steps=steps)
     if not quiet:
         say(f"Readers see point {point.id} ({time.monotonic() - started:.1f} s). Runs are held.")
     _await_runs(settings, lake, held, wait_s, quiet=quiet)
     started = time.monotonic()
-    steps = list(work.restore_tables(lake, held, point))
-    made = work.finish(lake, settings, held, point, steps)
+    restored = list(work.restore_tables(lake, held, point))
+    made = work.finish(lake, settings, held, point, restored)
     if settings.dagster_home.exists():
         from lakehouse.defs.rollback import tell_history
 
-        tell_history(settings, steps, made)
+        tell_history(settings, restored, made)
     if not quiet:
         say(f"The tables have followed ({time.monotonic() - started:.1f} s).")
         say()
-    return steps, made
+    return held, made
 
 
 def _await_runs(settings: Settings, lake: Lake, held: Hold, wait_s: float, *, quiet: bool) -> None:
@@ -161,17 +163,16 @@ def _undone(step: Step) -> str:
     return ", ".join(told)
 
 
-def _say_what_now(steps: Sequence[Step]) -> None:
-    """What a person has to do, in the order in which it is done."""
+def _say_then(held: Hold) -> None:
+    """What was undone and may be wanted again, for after the hold."""
     from lakehouse.cli.output import say
 
-    say("Runs are held. Correct what was wrong, then: lakehouse resume")
-    for step in steps:
-        for days in step.backfills:
-            first, _, last = days.partition(" to ")
-            say(f"Then, if it was right: lakehouse backfill {step.table} --from {first} --to {last} --apply")
-        if step.replays:
-            say(f"Then, if it was right: lakehouse quarantine replay {step.table}")
+    for command in held.then:
+        say(f"Then, if it was right: {command}")
+    if held.then:
+        say(
+            "A replay or a backfill also carries out the releases that were undone; to call one off before: lakehouse quarantine resolve"
+        )
 
 
 def _list(lake: Lake, limit: int, *, as_json: bool) -> None:
@@ -179,10 +180,16 @@ def _list(lake: Lake, limit: int, *, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from lakehouse.cli.output import duration, print_json, print_table, say
+    from lakehouse.errors import PointLost
     from lakehouse.gold.restore_points import current_id, list_ids, load
 
-    ids = list_ids(lake)
-    points = [load(lake, point_id) for point_id in ids[: limit + 1]]
+    ids, points = list_ids(lake), []
+    for point_id in ids[: limit + 1]:
+        try:
+            points.append(load(lake, point_id))
+        except PointLost as lost:
+            if not as_json:
+                say((point_id, "red"), f": {lost.message}")
     shown, current = points[:limit], current_id(lake)
     if as_json:
         print_json(
@@ -255,14 +262,17 @@ def resume(
     from lakehouse.settings import load_settings
     from lakehouse.storage import Lake
 
-    held = work.resume(Lake.from_settings(load_settings()), by=actor or current_user())
+    settings = load_settings()
+    held = work.resume(Lake.from_settings(settings), settings, by=actor or current_user())
     if as_json:
-        print_json({"was_held": held is not None, "point": held.point_id if held else None})
+        then = list(held.then) if held else []
+        print_json({"was_held": held is not None, "point": held.point_id if held else None, "then": then})
     elif held is None:
         say("Nothing is held: runs begin as always.")
     else:
         say(f"Runs begin again; they were held: {held.why}.")
         say("Next: lakehouse run (the daemon's sensor does it by itself)")
+        _say_then(held)
 
 
 def register(app: typer.Typer) -> None:

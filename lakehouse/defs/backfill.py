@@ -12,10 +12,9 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse import names
+from lakehouse import hold, names
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
 from lakehouse.defs.workers import BACKFILL_STEPS, note_worker
-from lakehouse.gold import hold
 from lakehouse.pipelines import Pipeline
 from lakehouse.pipelines.model import PartitionBy
 from lakehouse.silver import Backfilled, Period, backfill

@@ -7,11 +7,10 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse import ledger
+from lakehouse import hold, ledger
 from lakehouse.defs.runtime import GOLD_FOLLOWS, KEY, Runtime, freshness_policy, runtime_of
 from lakehouse.defs.workers import note_worker
 from lakehouse.errors import LakehouseError
-from lakehouse.gold import hold
 from lakehouse.gold.build import build
 from lakehouse.gold.publish import RestorePoint, publish
 from lakehouse.ops import watch

@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import names
+from lakehouse import hold, names
 from lakehouse.defs.outcome import CheckLine, Progress, RunOutcome, StepOutcome
 from lakehouse.errors import DeclarationError
-from lakehouse.gold import hold
 from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.publish import current_point, heal
 from lakehouse.ops import backlog, failures
@@ -61,7 +60,9 @@ def run_pipelines(
     started = time.monotonic()
     pipelines = load_pipelines(settings)
     lake = Lake.from_settings(settings)
-    hold.refuse(lake)
+    if hold.current(lake) is not None:
+        heal(lake, settings)  # the rollback may have been another machine's
+        hold.refuse(lake)
     project = load_project(settings)[0]
     sources: list[str]
     models: list[str] | None

@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 
 from asset_checks import dagster_form
-from lakehouse import names
+from lakehouse import hold, names
 from lakehouse.checks import CheckOutcome
 from lakehouse.defs import order
 from lakehouse.defs.column_lineage import column_lineage
@@ -23,7 +23,6 @@ from lakehouse.defs.runtime import KEY, Runtime, freshness_policy, runtime_of
 from lakehouse.defs.translator import LakehouseTranslator
 from lakehouse.defs.workers import note_worker
 from lakehouse.errors import LakehouseError
-from lakehouse.gold import hold
 from lakehouse.gold.build import build, load_project
 from lakehouse.gold.outcomes import recovery
 from lakehouse.gold.project import Project, Test

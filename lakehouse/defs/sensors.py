@@ -9,12 +9,12 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from lakehouse import names
+from lakehouse import hold, names
 from lakehouse.defs import workers
 from lakehouse.defs.catalog import CATALOG
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
 from lakehouse.errors import DeclarationError, GoldBuildError
-from lakehouse.gold import catalog, hold
+from lakehouse.gold import catalog
 from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.publish import heal
 from lakehouse.gold.restore_points import current_point
@@ -65,13 +65,14 @@ def sensor_definitions(
             context.log.warning(
                 f"run {run.run_id} had no process any more; it is ended, its work is done again"
             )
+        if (rolled_back := hold.current(runtime.lake)) is not None:
+            _show_published(context, runtime)
+            return dg.SkipReason(f"{rolled_back.why}; runs are held until: {rolled_back.next_step}")
         if _in_progress(context, "main"):
             held: str | None = "a run is in progress; what has arrived is taken by the next one"
         else:
             _show_published(context, runtime)
             held = _too_soon(context, runtime.settings)
-        if (rolled_back := hold.current(runtime.lake)) is not None:
-            return dg.SkipReason(f"{rolled_back.why}; runs are held until: {rolled_back.next_step}")
         if held and not _retry_is_due(context, runtime):
             return dg.SkipReason(held)  # nothing can be asked for: the sources are not listed for nothing
         seen = backlog.look(runtime.lake, runtime.settings, runtime.pipelines)

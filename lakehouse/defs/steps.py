@@ -10,7 +10,7 @@ import dagster as dg
 from asset_checks import dagster_form
 from asset_checks.base import Check, Finding, evaluate
 from asset_checks.tables import checks_of, declared_of, subject_of
-from lakehouse import names
+from lakehouse import hold, names
 from lakehouse.bronze import ingest
 from lakehouse.bronze.compare import describe
 from lakehouse.checks import CheckOutcome
@@ -19,7 +19,6 @@ from lakehouse.defs.ahead import Ahead
 from lakehouse.defs.events import stage_metadata, table_schema
 from lakehouse.defs.runtime import Runtime, runtime_of
 from lakehouse.defs.workers import note_worker
-from lakehouse.gold import hold
 from lakehouse.memory import SharedMemory
 from lakehouse.pipelines import Pipeline
 from lakehouse.planning import plan_ahead

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,8 +40,11 @@ class _View:
     watermark_utc: str | None
 
 
-def regenerate(lake: Lake, settings: Settings, point: RestorePoint) -> Path:
+def regenerate(lake: Lake, settings: Settings, point: RestorePoint, *, contract_texts: bool = True) -> Path:
     """Write the catalog of ``point`` beside the one that is there, then take its place in one rename.
+
+    Args:
+        contract_texts: say of silver's columns what their contracts do. Reading those takes a second: not where readers wait for it.
 
     Raises:
         TableNotFound: a version that the point names is gone. The catalog that is there stays.
@@ -59,7 +62,8 @@ def regenerate(lake: Lake, settings: Settings, point: RestorePoint) -> Path:
         # One transaction: a few hundred statements, one checkpoint.
         connection.execute("USE c")
         connection.execute("BEGIN")
-        _write(connection, _views(lake, settings, point), point, settings.root)
+        texts = _contract_texts(settings) if contract_texts else {}
+        _write(connection, _views(lake, point, texts), point, settings.root)
         connection.execute("COMMIT")
         connection.execute("USE memory")
         connection.execute("DETACH c")
@@ -112,8 +116,7 @@ def point_shown(lake: Lake, settings: Settings, point: RestorePoint) -> RestoreP
         return point
 
 
-def _views(lake: Lake, settings: Settings, point: RestorePoint) -> list[_View]:
-    texts = _contract_texts(settings)
+def _views(lake: Lake, point: RestorePoint, texts: Mapping[str, tuple[str, dict[str, str]]]) -> list[_View]:
     views = []
     for layer, schema in _SCHEMAS.items():
         for table, version in sorted(point.versions(layer).items()):
@@ -169,8 +172,9 @@ def _write(connection: Any, views: list[_View], point: RestorePoint, root: str) 
         f"CREATE TABLE {INFO_SCHEMA}.restore_point (id VARCHAR, created_at_utc TIMESTAMP, run_id VARCHAR, "
         "parent_id VARCHAR, gold_code_hash VARCHAR, root VARCHAR)"
     )
-    connection.execute(
-        f"INSERT INTO {INFO_SCHEMA}.restore_point VALUES (?, ?, ?, ?, ?, ?)",
+    _insert(
+        connection,
+        "restore_point",
         [point.id, _naive(point.created_at_utc), point.run_id, point.parent_id, point.gold_code_hash, root],
     )
     connection.execute(
@@ -182,14 +186,28 @@ def _write(connection: Any, views: list[_View], point: RestorePoint, root: str) 
     )
     for v in views:
         snapshot = v.snapshot
-        row = [v.schema, snapshot.table.name, snapshot.version, snapshot.num_rows(), snapshot.size_bytes()]
-        connection.execute(
-            f"INSERT INTO {INFO_SCHEMA}.tables VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [*row, _naive(v.watermark_utc), v.description],
-        )
+        row: list[str | int] = [
+            v.schema,
+            snapshot.table.name,
+            snapshot.version,
+            snapshot.num_rows(),
+            snapshot.size_bytes(),
+        ]
+        _insert(connection, "tables", [*row, _naive(v.watermark_utc), v.description])
     connection.execute(
         f"COMMENT ON TABLE {INFO_SCHEMA}.tables IS 'One row per view: its table version, rows, and the time up to which it is complete'"
     )
+
+
+def _insert(connection: Any, table: str, row: Sequence[str | int | datetime | None]) -> None:
+    """As literals: to bind parameters DuckDB's Python package imports pandas, half a second for which readers would wait."""
+    values = (
+        "NULL" if value is None
+        else str(value) if isinstance(value, int)
+        else quote_literal(value.isoformat(" ") if isinstance(value, datetime) else value)
+        for value in row
+    )  # fmt: skip
+    connection.execute(f"INSERT INTO {INFO_SCHEMA}.{table} VALUES ({', '.join(values)})")
 
 
 def _write_view(connection: Any, view: _View) -> None:

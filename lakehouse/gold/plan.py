@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lakehouse import hold
 from lakehouse.errors import GoldBuildError
 from lakehouse.gold.changes import are_comparable
 from lakehouse.gold.project import Model, Project, Test
@@ -20,7 +21,7 @@ from lakehouse.gold.versions import (
     published_version,
     refused_versions,
 )
-from lakehouse.storage import Lake, Snapshot
+from lakehouse.storage import Lake, Snapshot, stands
 
 #: Strategies whose incremental builds take the base's rows as they are. replace_groups compares what the base was built
 #: from with what is read now, and overwrite keeps nothing.
@@ -94,6 +95,7 @@ def make_plan(
         gold_bases(lake, [model.name for model in project.delta_models], published),
         notes=notes,
     )
+    hold.refuse(lake)
     _leave_refused_bases(lake, plan, published, selected)
     for model in project.delta_models:
         _decide(
@@ -167,9 +169,11 @@ def _not_read_any_more(
     """Model → what a version of it was built from and would not be any more; models without such a thing are left out."""
     inputs = {name: built_from(lake, document) for name, document in documents.items()}
     every = {read for found in inputs.values() for read in found}
-    pinned = {f"silver/{table}": version for table, version in plan.silver_versions.items()}
     bad = refused_versions(lake, every)
-    bad |= {(table, version) for table, version in every if version > pinned.get(table, version)}
+    pinned = {f"silver/{table}": pin.snapshot for table, pin in plan.pins.items()}
+    bad |= {
+        (table, version) for table, version in every if table in pinned and not stands(pinned[table], version)
+    }
     reasons: dict[str, str] = {}
     for name, found in inputs.items():
         for table, version in sorted(found & bad)[:1]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lakehouse import checks, names
-from lakehouse.errors import CommitConflict, PublishBlocked
-from lakehouse.gold import catalog, hold
+from lakehouse import checks, hold, names
+from lakehouse.errors import CommitConflict, PointLost, PublishBlocked
+from lakehouse.gold import catalog
 from lakehouse.gold.restore_points import (
     RestorePoint,
     current_id,
     current_point,
     list_ids,
     load,
+    make_current,
     new_id,
     save,
 )
@@ -56,9 +57,34 @@ def publish(lake: Lake, settings: Settings, *, gold: GoldResult, run_id: str = "
             point = before
         else:
             save(lake, point)
+            _step_back_if_held(lake)
         if not catalog.is_current(settings, point):
             catalog.regenerate(lake, settings, point)
         return point
+
+
+def _step_back_if_held(lake: Lake) -> None:
+    """Where a rollback on another machine has begun since the look at the hold: its point is the published one, not ours.
+
+    The lock is one machine's. The hold is written before the pointer there, and asked for after the pointer here: one of the two
+    is the last to write it, and it knows of the other.
+    """
+    held = hold.current(lake)
+    if held is None:
+        return
+    if held.point_id:
+        make_current(lake, _held_point(lake, held))
+    hold.refuse(lake)
+
+
+def _held_point(lake: Lake, held: hold.Hold) -> RestorePoint:
+    """What readers see while the lake is held: the point that was gone back to, or the newest that was made of it."""
+    for point_id in list_ids(lake) if held.is_done else ():
+        with suppress(PointLost):
+            point = load(lake, point_id)
+            if point.restored_from == held.point_id:
+                return point
+    return load(lake, held.point_id)
 
 
 def heal(lake: Lake, settings: Settings) -> RestorePoint | None:

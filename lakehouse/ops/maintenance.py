@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from lakehouse import names
+from lakehouse import hold, names
 from lakehouse.errors import CommitConflict, DeclarationError, LakehouseError
 from lakehouse.gold import restore_points
 from lakehouse.ops.compaction import MIN_FILES, Layout, groups, layout_of
@@ -95,7 +95,7 @@ def maintain(
         select: ``flights`` (in every layer), ``silver/flights`` or ``silver``; default is every table.
         compact: combine small files, and write a checkpoint where one is overdue.
         vacuum: remove restore points that are too old for their number (of the whole lake only, without ``select``), and
-            files that no kept version needs, those of the log as long after as the table says.
+            files that no kept version needs, those of the log as long after as the table says. Not while the lake is held.
         retention: how long what was taken out, or never committed, is spared. Default is the setting; anything
             shorter than the longest run and the longest query is for tests.
         min_files: how many small neighbours it takes.
@@ -105,6 +105,7 @@ def maintain(
         StorageError: a restore point cannot be read; nothing is removed without knowing what it names.
     """
     tables = find_tables(lake, select)
+    vacuum = vacuum and hold.current(lake) is None  # a rollback may be about to name what nobody does now
     job = _Job(
         lake, settings, pipelines, dry_run, compact, vacuum,
         timedelta(days=settings.retention_days) if retention is None else retention,
@@ -137,6 +138,7 @@ def _thin_out(job: _Job, gone: Sequence[str]) -> Maintained:
     points = [path for path in sizes if path.endswith(".json")]
     going = [f"{restore_points.FOLDER}/{point_id}.json" for point_id in gone]
     if not job.dry_run:
+        hold.refuse(job.lake)
         restore_points.remove(job.lake, gone)
     freed, before = sum(sizes.get(path, 0) for path in going), sum(sizes[path] for path in points)
     return Maintained(
@@ -253,6 +255,7 @@ def _vacuum(job: _Job, table: Table, done: Maintained) -> Maintained:
     kept = sorted(job.kept.get(names.table_path(table.layer, table.name), ()))
     files = upkeep.unneeded_files(table, kept_versions=kept, retention=job.retention)
     files += upkeep.expired_log(table, kept_versions=kept)
-    if not job.dry_run:
+    if not job.dry_run and files:
+        hold.refuse(job.lake)
         upkeep.remove_files(table, files)
     return replace(done, removed=len(files), removed_bytes=sum(info.size_bytes for info in files))

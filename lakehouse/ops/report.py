@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lakehouse import checks, quarantine
+from lakehouse import checks, hold, quarantine
 from lakehouse.errors import TableNotFound
 from lakehouse.events import Event, recent
-from lakehouse.gold import hold
-from lakehouse.gold.hold import Hold
 from lakehouse.gold.restore_points import RestorePoint
+from lakehouse.hold import Hold
 from lakehouse.ledger import Ledger
 from lakehouse.names import Layer
 from lakehouse.ops import backlog, failures, watch

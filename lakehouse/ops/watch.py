@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from lakehouse import hold
 from lakehouse.checks import failed_blocking
 from lakehouse.errors import CommitConflict, GoldBuildError, StorageError
-from lakehouse.gold import hold
 from lakehouse.gold.dbt_run import load_project
 from lakehouse.gold.restore_points import RestorePoint, load
 from lakehouse.ops import backlog, budget, failures, listings
@@ -265,6 +265,8 @@ def _changes(
         since = _ended_utc(lake, before, observation)
     elif state.oldest_arrival_utc is not None and threshold_min is not None:
         since = state.oldest_arrival_utc + timedelta(minutes=threshold_min)
+        # What a rollback undid had been published until then.
+        since = max(since, _went_back_utc(lake, observation.backlog.point) or since)
     if before is not None:
         since = max(since, before["since_utc"])
         # The newest row holds, also where a clock was set back.
@@ -284,6 +286,15 @@ def _changes(
             "restore_point": point.id if point else None,
         }
     ]
+
+
+def _went_back_utc(lake: Lake, point: RestorePoint | None) -> datetime | None:
+    """Since when readers see a point that a rollback went back to; None where they see what was published last."""
+    if (held := hold.current(lake)) is not None:
+        return datetime.fromisoformat(held.since_utc)
+    return (
+        None if point is None or point.restored_from is None else datetime.fromisoformat(point.created_at_utc)
+    )
 
 
 def _ended_utc(lake: Lake, before: Mapping[str, Any], observation: Observation) -> datetime:

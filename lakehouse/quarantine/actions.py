@@ -98,8 +98,12 @@ def record(
     return action_id
 
 
-def latest(seen: Snapshot | None, table: str) -> pl.DataFrame:
-    """The newest action on each refused row of a table: identity, action, action_id, note, actor, time."""
+def latest(seen: Snapshot | None, table: str, *, until_utc: datetime | None = None) -> pl.DataFrame:
+    """The newest action on each refused row of a table: identity, action, action_id, note, actor, time.
+
+    Args:
+        until_utc: only actions up to this instant; default is all.
+    """
     columns = ["action", "action_id", "note", "actor", "recorded_at_utc"]
     identity = [name.removeprefix("_") for name in IDENTITY]
     if seen is None:
@@ -107,7 +111,10 @@ def latest(seen: Snapshot | None, table: str) -> pl.DataFrame:
     else:
         frame = (
             seen.scan()
-            .filter(pl.col("table") == table)
+            .filter(
+                pl.col("table") == table,
+                pl.lit(True) if until_utc is None else pl.col("recorded_at_utc") <= until_utc,
+            )
             .select(*identity, *columns)
             .sort("action_id")
             .unique(identity, keep="last", maintain_order=True)

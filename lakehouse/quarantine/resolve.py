@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from lakehouse import hold
 from lakehouse.errors import CommitConflict, WrongUsage
 from lakehouse.quarantine import actions
 from lakehouse.quarantine.book import Book
@@ -39,6 +40,8 @@ def resolve(
 ) -> Resolved:
     """Mark open rows as dealt with, or with ``undo`` resolved rows as open again. Dry unless ``apply``.
 
+    While the lake is held after a rollback, rows whose release was undone can be dealt with, too: else the next replay releases them again.
+
     Raises:
         TableNotFound: nothing of the table was ever refused.
         WrongUsage: no note; a row that is marked as dealt with needs a reason.
@@ -48,8 +51,10 @@ def resolve(
         raise WrongUsage("a note is needed: what was done about these rows", hint="add --note 'fixed by …'")
     for _ in range(_ATTEMPTS):
         book = Book(lake, table)
-        state = "resolved" if undo else "open"
-        rows = selection.apply(book.rows().filter(pl.col("_state") == state)).collect()
+        states = ["resolved"] if undo else ["open"]
+        if not undo and hold.current(lake) is not None:
+            states.append("releasing")  # releases that a rollback undid; nobody carries them out meanwhile
+        rows = selection.apply(book.rows().filter(pl.col("_state").is_in(states))).collect()
         if not apply or rows.is_empty():
             return Resolved(table, rows, None, undo)
         try:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lakehouse import names, quarantine
+from lakehouse import hold, names, quarantine
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import CommitConflict, ConservationError
 from lakehouse.ledger import Ledger
@@ -123,6 +123,7 @@ def backfill(
         ContractError: a rule with ``on_failure: fail`` is broken, or the contract does not fit the table.
         ConservationError: rows would be lost or doubled; nothing was committed.
         CommitConflict: twenty attempts met other writers.
+        RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
     """
     days_column(pipeline)
     healed = 0
@@ -247,6 +248,7 @@ class _Work:
             snapshot = fit_schema(snapshot, self.pipeline)
             app = names.app_id("backfill", self.name)
             txns[app] = snapshot.txn(app) + 1
+        hold.refuse(self.lake)
         # Staged before anything is planned: rows that cannot be written must not become a plan.
         written = rewrite(snapshot.table, snapshot, found.pieces, found.replaced, ident)
         self._refuse(examined.source, examined.refused)

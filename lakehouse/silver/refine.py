@@ -9,7 +9,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lakehouse import names, quarantine
+from lakehouse import hold, names, quarantine
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import CommitConflict, ConservationError
 from lakehouse.ledger import Ledger
@@ -52,6 +52,7 @@ def refine(
             table is left unchanged.
         ConservationError: the transform lost or doubled rows; nothing is committed.
         CommitConflict: others kept committing to the table; what they did not take is left for the next run.
+        RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
     """
     table = lake.table(STAGE, pipeline.name)
     before = table.snapshot_or_none()
@@ -136,6 +137,7 @@ class _Work:
     def run(self) -> StageResult:
         started = time.monotonic()
         snapshot = fit_schema(self.snapshot, self.pipeline) if self.snapshot else None
+        hold.refuse(self.lake)
         source = bronze_rows(self.bronze, range(self.first, self.last + 1))
         came = self._came()
         rows_in = came.total()

@@ -18,7 +18,7 @@ from datetime import datetime
 
 import polars as pl
 
-from lakehouse import names, quarantine
+from lakehouse import hold, names, quarantine
 from lakehouse.contracts.screen import BROKEN_RULES
 from lakehouse.errors import CommitConflict
 from lakehouse.ledger import Ledger
@@ -106,6 +106,7 @@ def replay(
         TableNotFound: nothing of the table was ever refused.
         ContractError: a rule with ``on_failure: fail`` is broken, or the contract does not fit the table.
         CommitConflict: twenty attempts met other writers.
+        RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
     """
     selection = selection or Selection()
     result = Replayed(pipeline.name, dry_run)
@@ -244,6 +245,7 @@ class _Merging:
     def prepare(self) -> tuple[Snapshot, merge.Merged, Rewrite]:
         """Stage the files of the commit, and hold the version that they follow."""
         snapshot = fit_schema(self.table.snapshot(), self.pipeline)
+        hold.refuse(self.lake)
         rows, there = self.judged.accepted, merge.by_batch(self.judged.release.clear())
         if self.pipeline.spec.silver.mode == "append" and not self.pipeline.contract.key:
             # Without a key nothing else would notice a row that is there already.

@@ -14,7 +14,15 @@ from lakehouse.storage.duck import (
 from lakehouse.storage.failures import engine_translated, store_trouble
 from lakehouse.storage.lake import Lake
 from lakehouse.storage.objects import ObjectInfo, Objects, sync_file
-from lakehouse.storage.restore import RESTORED, missing_files, restore, standing_commits
+from lakehouse.storage.restore import (
+    RESTORED,
+    fence,
+    missing_files,
+    refuse_restoring,
+    restore,
+    standing_commits,
+    stands,
+)
 from lakehouse.storage.snapshot import Snapshot
 from lakehouse.storage.table import Table
 
@@ -34,12 +42,15 @@ __all__ = [
     "duckdb_source",
     "duckdb_type",
     "engine_translated",
+    "fence",
     "missing_files",
     "prepare_connection",
     "quote_identifier",
     "quote_literal",
+    "refuse_restoring",
     "restore",
     "standing_commits",
+    "stands",
     "store_trouble",
     "sync_file",
 ]

@@ -7,7 +7,7 @@ paths), nor does it take application transactions back.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lakehouse import names
@@ -19,6 +19,8 @@ from lakehouse.storage.snapshot import Snapshot
 
 #: In the document of a restoring commit: the version whose rows it brought back, None where it took all rows out.
 RESTORED = "restored_version"
+#: Transaction that has the version of the newest restore.
+_APP = "rollback"
 
 
 def missing_files(target: Snapshot) -> list[str]:
@@ -42,17 +44,41 @@ def restore(
         CommitConflict: somebody else has committed after ``newest``.
     """
     table, mark = newest.table, uuid.uuid4().hex
-    turn = names.app_id("files", table.name)  # as whoever takes files out: see ``Snapshot.commit``
     with translated(f"restore {table.label} after version {newest.version}", table._folder):
-        newest._read.refuse_removal(table.label, data_change=True, whole=False)
+        refuse_restoring(newest)
         document = {**metadata, RESTORED: None if target is None else target.version}
         entries = [log.info_entry(newest.version, "RESTORE", document, mark)]
         if target is not None and list(target.schema().items()) != list(newest.schema().items()):
             # Its columns, with today's properties: a feature that was turned on since stays on.
             entries.append(log.schema_entry(target._own_handle(), newest._read.configuration))
-        entries += log.txn_entries({**txns, turn: newest.txn(turn) + 1})
+        entries += log.txn_entries({**txns, **_own_txns(newest)})
         entries += _file_entries(newest, target)
         return log.append_commit(table.objects, table.label, newest.version, entries, mark)
+
+
+def refuse_restoring(newest: Snapshot) -> None:
+    """Raise ``StorageError`` where another engine has given the table something that forbids taking rows out."""
+    newest._read.refuse_removal(newest.table.label, data_change=True, whole=False)
+
+
+def fence(newest: Snapshot, *, apps: Iterable[str], metadata: Mapping[str, Any]) -> int:
+    """A commit after ``newest`` that changes nothing, and that no commit under one of these transactions can follow which read
+    ``newest``; the new version.
+
+    Raises:
+        CommitConflict: somebody else has committed after ``newest``.
+    """
+    return newest.commit(
+        txns={**{app: newest.txn(app) for app in apps}, **_own_txns(newest)},
+        metadata={**metadata, "stage": names.MAINTENANCE},
+        data_change=False,
+    )
+
+
+def _own_txns(newest: Snapshot) -> dict[str, int]:
+    """A turn, as whoever takes files out (see ``Snapshot.commit``), and where the last restore was."""
+    turn = names.app_id("files", newest.table.name)
+    return {turn: newest.txn(turn) + 1, names.app_id(_APP, newest.table.name): newest.version + 1}
 
 
 def standing_commits(snapshot: Snapshot) -> Iterator[CommitInfo]:
@@ -68,6 +94,21 @@ def standing_commits(snapshot: Snapshot) -> Iterator[CommitInfo]:
             number = -1 if restored is None else restored
         else:
             number -= 1
+
+
+def stands(snapshot: Snapshot, version: int) -> bool:
+    """True when what that version had is what this one goes on from: it is neither later, nor undone by a restore since.
+
+    Where the log does not reach back so far, it is taken to stand.
+    """
+    if version >= snapshot.txn(names.app_id(_APP, snapshot.table.name)):  # nothing was restored since
+        return version <= snapshot.version
+    reached = snapshot.version + 1
+    for commit in standing_commits(snapshot):
+        reached = commit.version
+        if reached <= version:
+            break
+    return reached >= version
 
 
 def _file_entries(newest: Snapshot, target: Snapshot | None) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from lakehouse import hold
 from lakehouse.defs.execute import run_pipelines
 from lakehouse.defs.instance import open_instance
 from lakehouse.defs.workers import worker_tag
 from lakehouse.errors import RunsHeld
-from lakehouse.gold import hold
 from lakehouse.gold.catalog import shown_point_id
 from lakehouse.gold.publish import list_ids
 from lakehouse.ops import failures, watch

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +13,25 @@ import deltalake
 import polars as pl
 import pytest
 
-from lakehouse import events, names
-from lakehouse.errors import CommitConflict, RunsHeld, StorageError, WrongUsage
-from lakehouse.gold import hold
+from lakehouse import events, hold
+from lakehouse.bronze import ingest
+from lakehouse.errors import RunsHeld, StorageError, WrongUsage
 from lakehouse.gold.build import build
+from lakehouse.gold.catalog import shown_point_id
 from lakehouse.gold.publish import heal, list_ids, load, publish
 from lakehouse.gold.restore_points import RestorePoint, current_id
-from lakehouse.ops import rollback
+from lakehouse.ops import rollback, watch
+from lakehouse.ops.maintenance import maintain
 from lakehouse.ops.reconcile import reconcile
-from lakehouse.storage import Lake, Objects
+from lakehouse.storage import Lake, Objects, stands
 from tests.faults import inventory, lab
 from tests.faults.lab import Lab
 
 #: Differ between two lakes that saw the same: the clock, who ran, and where the landing folder is.
 _VOLATILE = inventory._VOLATILE | {"_source_file"}
+#: The package has functions of these names.
+refine_module = importlib.import_module("lakehouse.silver.refine")
+publish_module = importlib.import_module("lakehouse.gold.publish")
 _TABLES = [(layer, name) for layer, names in {
     "silver": ("orders", "prices", "clicks"), "gold": ("customers", "order_facts", "price_now", "click_log"),
 }.items() for name in names]  # fmt: skip
@@ -131,7 +138,7 @@ def test_everything_is_as_it_was_and_the_next_run_takes_the_rest_once(two_delive
     assert refused(two_deliveries) == kept, "what was refused stays"
     assert [event.kind for event in events.recent(lake, limit=1)] == ["rollback"]
 
-    rollback.resume(lake, by="ada")
+    rollback.resume(lake, two_deliveries.settings(), by="ada")
     lab.run(two_deliveries, 2)
     assert tables(two_deliveries) == now
     assert shown(two_deliveries) == before
@@ -147,7 +154,7 @@ def test_what_was_left_can_be_gone_back_to(two_deliveries: Lab) -> None:
     go_back(two_deliveries, second)
     assert tables(two_deliveries) == now
     assert shown(two_deliveries) == before
-    rollback.resume(lake_of(two_deliveries), by="ada")
+    rollback.resume(lake_of(two_deliveries), two_deliveries.settings(), by="ada")
     lab.arrive(two_deliveries, 3)
     lab.run(two_deliveries, 3)
     assert_reconciled(two_deliveries, 3)
@@ -163,7 +170,7 @@ def test_rows_of_a_history_of_rollbacks_are_those_of_a_lake_that_was_never_rolle
     first = points(two_deliveries)[0]
     for _ in range(2):
         go_back(two_deliveries, first)
-        rollback.resume(lake_of(two_deliveries), by="ada")
+        rollback.resume(lake_of(two_deliveries), two_deliveries.settings(), by="ada")
         lab.run(two_deliveries, 2)
     lab.arrive(two_deliveries, 3)
     lab.run(two_deliveries, 3)
@@ -181,16 +188,16 @@ def test_nothing_moves_on_until_somebody_says_so(two_deliveries: Lab) -> None:
         publish(lake, settings, gold=built, run_id="lab")
     assert refused_publish.value.hint == f"lakehouse rollback --to {first.id}"
     with pytest.raises(RunsHeld, match="tables have not followed"):
-        rollback.resume(lake, by="ada")
+        rollback.resume(lake, two_deliveries.settings(), by="ada")
     assert shown(two_deliveries) == seen
     assert heal(lake, settings) == first
     rollback.finish(lake, settings, held, first, list(rollback.restore_tables(lake, held, first)))
     with pytest.raises(RunsHeld, match="runs are held") as still:
         hold.refuse(lake)
     assert still.value.hint == "lakehouse resume"
-    assert rollback.resume(lake, by="grace") is not None
+    assert rollback.resume(lake, two_deliveries.settings(), by="grace") is not None
     hold.refuse(lake)
-    assert rollback.resume(lake, by="grace") is None
+    assert rollback.resume(lake, two_deliveries.settings(), by="grace") is None
 
 
 class _Cut(BaseException):
@@ -246,7 +253,7 @@ def test_killed_anywhere_the_same_rollback_again_ends_it(
             go_back(the_lab, first)
         assert tables(the_lab) == then
         if at in (2, 4, 7, 11):
-            rollback.resume(lake, by="ada")
+            rollback.resume(lake, the_lab.settings(), by="ada")
             lab.run(the_lab, 2)
             assert tables(the_lab) == now
             assert shown(the_lab) == before
@@ -274,18 +281,107 @@ def test_a_table_of_after_the_point_is_made_again_from_bronze(tmp_path: Path) ->
     lake = lake_of(the_lab)
     assert [lake.table("gold", name).snapshot().num_rows() for name in ("click_log", "order_facts")] == [0, 0]
     assert "main.click_log" not in shown(the_lab)
-    rollback.resume(lake, by="ada")
+    rollback.resume(lake, the_lab.settings(), by="ada")
     lab.run(the_lab, 2)
     assert tables(the_lab) == now, "an appending model would count twice what it had"
 
 
-def test_a_run_that_had_read_silver_before_cannot_commit_behind_it(two_deliveries: Lab) -> None:
+@pytest.mark.parametrize("back_to", [0, 1])
+def test_a_stage_at_work_does_not_do_again_what_is_undone(
+    two_deliveries: Lab, monkeypatch: pytest.MonkeyPatch, back_to: int
+) -> None:
+    """Its commit is refused, also behind a table that is as the point has it; and it does not begin anew, as it would after others' commits."""
+    point, settings, lake = (
+        points(two_deliveries)[back_to],
+        two_deliveries.settings(),
+        lake_of(two_deliveries),
+    )
+    then = tables(two_deliveries, point)
+    lab.arrive(two_deliveries, 3)
+    clicks = next(pipeline for pipeline in lab.pipelines(3) if pipeline.name == "clicks")
+    ingest(lake, settings, clicks)
+    real, met = refine_module._Work._commit, []
+
+    def commit(self: Any, *arguments: Any) -> int:
+        if not met:
+            met.append(go_back(two_deliveries, point))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(refine_module._Work, "_commit", commit)
+    with pytest.raises(RunsHeld):
+        refine_module.refine(lake, settings, clicks)
+    assert met
+    assert tables(two_deliveries) == then
+
+
+def test_a_publisher_on_another_machine_does_not_bring_the_undone_point_back(
+    two_deliveries: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is one machine's: the other's rollback falls between the look at the hold and the pointer."""
+    first, settings, lake = points(two_deliveries)[0], two_deliveries.settings(), lake_of(two_deliveries)
+    lab.arrive(two_deliveries, 3)
+    elsewhere = settings.model_copy(update={"catalog_dir": str(two_deliveries.folder / "elsewhere")})
+    real = publish_module.save
+
+    def save(lake: Lake, point: RestorePoint) -> None:
+        monkeypatch.setattr(publish_module, "save", real)
+        rollback.readers_first(lake, elsewhere, first, by="ada")
+        real(lake, point)
+
+    monkeypatch.setattr(publish_module, "save", save)
+    with pytest.raises(RunsHeld):
+        lab.run(two_deliveries, 3)
+    assert current_id(lake) == first.id
+    heal(lake, settings)
+    assert shown_point_id(settings) == first.id
+
+
+def test_only_what_a_version_goes_on_from_stands(two_deliveries: Lab) -> None:
+    first, second = points(two_deliveries)
+    lake = lake_of(two_deliveries)
+    made = go_back(two_deliveries, first)
+    newest = lake.table("silver", "orders").snapshot()
+    versions = [point.tables["silver/orders"] for point in (first, second, made)]
+    assert [stands(newest, version) for version in [*versions, newest.version + 1]] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_maintenance_removes_nothing_while_the_lake_is_held(two_deliveries: Lab) -> None:
+    first, settings, lake = points(two_deliveries)[0], two_deliveries.settings(), lake_of(two_deliveries)
+    table = lake.table("silver", "orders")
+    [stray] = table.stage(table.snapshot().scan())
+    rollback.readers_first(lake, settings, first, by="ada")
+
+    def removed() -> int:
+        done = list(maintain(lake, settings, {}, compact=False, retention=timedelta(0)))
+        assert [table.error for table in done if table.error] == []
+        return sum(table.removed for table in done)
+
+    assert removed() == 0
+    assert table.objects.info(stray.path) is not None
+    hold.lift(lake)
+    assert removed() > 0
+    assert table.objects.info(stray.path) is None
+
+
+def test_what_was_published_all_the_time_is_not_late_in_the_past(two_deliveries: Lab) -> None:
+    """The files arrived years ago."""
     lake, first = lake_of(two_deliveries), points(two_deliveries)[0]
-    read = lake.table("silver", "clicks").snapshot()
-    staged = read.stage(read.scan())
+    settings = two_deliveries.settings().model_copy(update={"dbt_project": str(two_deliveries.project)})
+    pipelines = {pipeline.name: pipeline for pipeline in lab.pipelines(2)}
+    watch.record(lake, settings, watch.observe(lake, settings, pipelines, listing=False))
+    began = datetime.now(UTC)
     go_back(two_deliveries, first)
-    with pytest.raises(CommitConflict):
-        read.commit(add=staged, txns={names.app_id("silver", "clicks"): 3})
+    seen = watch.observe(lake, settings, pipelines, listing=False)
+    assert {state.status for state in seen.tables} == {"breach"}
+    watch.record(lake, settings, seen)
+    late = lake.table("ops", "freshness").snapshot().scan().filter(pl.col("status") == "breach").collect()
+    assert late.height == len(seen.tables)
+    assert late["since_utc"].min() >= began  # type: ignore[operator]
 
 
 def test_a_point_whose_files_are_gone_changes_nothing(two_deliveries: Lab) -> None:
@@ -321,8 +417,10 @@ def test_points_are_found_by_name_beginning_and_time(two_deliveries: Lab) -> Non
     assert rollback.find_point(lake, "2999-01-01") == second
     with pytest.raises(WrongUsage, match="no restore point was made at or before 2001-01-01"):
         rollback.find_point(lake, "2001-01-01T00:00")
-    with pytest.raises(WrongUsage, match="2 restore points begin with"):
+    with pytest.raises(WrongUsage, match=f"may be {first.id}, {second.id}"):
         rollback.find_point(lake, "20")
+    with pytest.raises(WrongUsage, match="write more of the name"):
+        rollback.find_point(lake, second.id[:15])
     with pytest.raises(WrongUsage, match="no restore point, and no time, is 'yesterday'"):
         rollback.find_point(lake, "yesterday")
 
@@ -343,8 +441,10 @@ def test_other_readers_of_delta_see_the_restored_rows(two_deliveries: Lab) -> No
 def test_a_torn_hold_still_holds_and_another_rollback_mends_it(two_deliveries: Lab) -> None:
     lake, first = lake_of(two_deliveries), points(two_deliveries)[0]
     lake.objects.write(hold.HOLD, b"")
-    with pytest.raises(StorageError, match="runs are held and nobody knows what for"):
+    with pytest.raises(RunsHeld, match="is there and cannot be read"):
         hold.refuse(lake)
+    with pytest.raises(RunsHeld, match="cannot be read"):
+        rollback.resume(lake, two_deliveries.settings(), by="ada")
     go_back(two_deliveries, first)
-    assert rollback.resume(lake, by="ada") is not None
+    assert rollback.resume(lake, two_deliveries.settings(), by="ada") is not None
     hold.refuse(lake)

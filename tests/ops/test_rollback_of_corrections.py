@@ -8,10 +8,12 @@ import pytest
 
 from asset_checks.tables import carry_out
 from lakehouse import ledger
+from lakehouse.errors import RunsHeld
 from lakehouse.gold.publish import publish
 from lakehouse.gold.restore_points import RestorePoint
 from lakehouse.gold.results import GoldResult
 from lakehouse.ops import rollback
+from lakehouse.quarantine import Selection, resolve
 from tests.quarantine.bench import Bench as Orders
 from tests.silver.sales import ROWS_A, ROWS_B, Bench, filled
 
@@ -27,7 +29,7 @@ def go_back(bench: Bench | Orders, point: RestorePoint) -> None:
     held = rollback.readers_first(bench.lake, bench.settings, point, by="ada")
     steps = list(rollback.restore_tables(bench.lake, held, point))
     rollback.finish(bench.lake, bench.settings, held, point, steps)
-    rollback.resume(bench.lake, by="ada")
+    rollback.resume(bench.lake, bench.settings, by="ada")
 
 
 @pytest.fixture(params=["upsert", "history"])
@@ -56,6 +58,67 @@ def test_rows_that_a_backfill_refused_are_back_in_silver_and_not_in_quarantine(s
     published(sales)
     assert sales.content() == severe
     assert sales.counts() == refused_severely
+    assert sales.differences() == []
+
+
+def test_what_a_backfill_refused_is_refused_again_where_its_point_is_gone_back_to(sales: Bench) -> None:
+    before = published(filled(sales))
+    sales.use("Severe").backfill()
+    after = published(sales)
+    severe, refused = sales.content(), sales.counts()
+    go_back(sales, before)
+    go_back(sales, after)
+    assert sales.content() == severe
+    assert sales.counts() == refused
+    assert sales.differences() == []
+
+
+def test_a_release_that_a_backfill_took_back_holds_again(sales: Bench) -> None:
+    filled(sales).use("Lenient").replay()
+    point = published(sales)
+    then = sales.content()
+    sales.use("Sales")
+    assert sales.backfill("2024-01-01", "2024-01-03").reopened > 0
+    published(sales)
+    assert sales.content() != then
+    go_back(sales, point)
+    assert sales.content() == then
+    sales.use("Lenient").replay()
+    assert sales.content() == then
+    assert sales.counts()[:2] == (0, 0)
+    assert sales.differences() == []
+
+
+def test_an_undone_release_can_be_called_off_while_the_lake_is_held(sales: Bench) -> None:
+    point = published(filled(sales))
+    waiting = sales.counts()[0]
+    sales.use("Lenient").replay()
+    published(sales)
+    held = rollback.readers_first(sales.lake, sales.settings, point, by="ada")
+    rollback.finish(
+        sales.lake, sales.settings, held, point, list(rollback.restore_tables(sales.lake, held, point))
+    )
+    with pytest.raises(RunsHeld):
+        sales.replay()
+    resolve(sales.lake, "sales", Selection(), note="they were wrong", actor="ada", apply=True)
+    rollback.resume(sales.lake, sales.settings, by="ada")
+    assert sales.counts() == (0, 0, 0, waiting)
+    then = sales.content()
+    sales.replay()
+    assert sales.content() == then
+
+
+def test_a_table_that_the_point_does_not_name_is_emptied_and_made_again(sales: Bench) -> None:
+    filled(sales)
+    unchecked = publish(sales.lake, sales.settings, gold=GoldResult((), (), {}, "", "run"))
+    assert "silver/sales" not in unchecked.tables
+    published(sales)
+    then, refused = sales.content(), sales.counts()
+    go_back(sales, unchecked)
+    assert sales.content() == []
+    sales.take()
+    published(sales)
+    assert (sorted(map(str, sales.content())), sales.counts()) == (sorted(map(str, then)), refused)
     assert sales.differences() == []
 
 

@@ -1,21 +1,24 @@
 """The hold: after a rollback nothing of the lake moves on until a person says so.
 
 What a rollback has undone is work for the next run, which would do it again within seconds, wrong as before. So the object
-``restore_points/HOLD`` is there from the first moment of a rollback until ``lakehouse resume``: no stage, build, replay or backfill begins,
-and nothing is published. What arrives waits, and is late (the SLA goes on).
+``restore_points/HOLD`` is there from the first moment of a rollback until ``lakehouse resume``: no stage, build, replay or backfill begins or
+commits, and nothing is published. What arrives waits, and is late (the SLA goes on).
+
+Whoever writes a table that a rollback restores asks after having read the version that the commit follows. The hold is written before any table is
+restored, so "no hold" then means that the version is older, and Delta refuses the commit if a rollback comes in between.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
-from lakehouse.errors import PointLost, RunsHeld
-from lakehouse.gold.restore_points import FOLDER
+from lakehouse.errors import RunsHeld
 from lakehouse.storage import Lake
 
-HOLD = f"{FOLDER}/HOLD"
+HOLD = "restore_points/HOLD"
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,9 @@ class Hold:
 
     point_id        the restore point that was gone back to
     from_point_id   what was published before, None when nothing was
-    reached         how far the rollback came: what readers see, or the tables as well
+    reached         how far the rollback came: what readers see, or the tables as well; ``torn``: nobody knows, the object cannot be read
     mark            tells this rollback from any other
+    then            commands that ask again for what was undone, for after ``lakehouse resume``
     """
 
     point_id: str
@@ -34,42 +38,43 @@ class Hold:
     by: str
     note: str
     mark: str
-    reached: Literal["readers", "tables"] = "readers"
+    then: tuple[str, ...] = ()
+    reached: Literal["readers", "tables", "torn"] = "readers"
 
     @property
     def why(self) -> str:
         """For a message: ``rolled back to point … by … at …: …``."""
+        if self.reached == "torn":
+            return f"{HOLD} is there and cannot be read: a rollback was begun before {self.since_utc[:19]}Z"
         told = f"rolled back to point {self.point_id} by {self.by} at {self.since_utc[:19]}Z"
         told += f": {self.note}" if self.note else ""
         return told if self.is_done else f"{told} (the tables have not followed yet)"
 
     @property
     def is_done(self) -> bool:
-        """False when tables are still ahead of what readers see."""
+        """False when tables may still be ahead of what readers see."""
         return self.reached == "tables"
 
     @property
     def next_step(self) -> str:
-        """What ends the hold."""
-        return "lakehouse resume" if self.is_done else f"lakehouse rollback --to {self.point_id}"
+        """What ends the hold, or comes before it."""
+        if self.is_done:
+            return "lakehouse resume"
+        return f"lakehouse rollback --to {'POINT' if self.reached == 'torn' else self.point_id}"
 
 
 def current(lake: Lake) -> Hold | None:
-    """The hold; None when nothing holds runs back.
-
-    Raises:
-        PointLost: the object is torn. It holds until it is replaced or removed: that something was undone is all that is known.
-    """
+    """The hold; None when nothing holds runs back. A torn one holds: that something is undone is all that is known."""
     raw = lake.objects.read(HOLD)
     if raw is None:
         return None
     try:
-        return Hold(**json.loads(raw))
-    except (ValueError, TypeError) as error:
-        raise PointLost(
-            f"{HOLD} cannot be read, so runs are held and nobody knows what for: {error}",
-            hint="lakehouse rollback --to the point that readers should see, then: lakehouse resume",
-        ) from error
+        found = json.loads(raw)
+        return Hold(**{**found, "then": tuple(found["then"])})
+    except (ValueError, TypeError, KeyError):
+        info = lake.objects.info(HOLD)
+        since = datetime.now(UTC) if info is None else info.modified_at_utc
+        return Hold("", None, since.isoformat(), "", "", "", reached="torn")
 
 
 def refuse(lake: Lake) -> None:
