@@ -28,13 +28,14 @@ from lakehouse.gold.versions import commit_document
 from lakehouse.hold import Hold
 from lakehouse.ops.rollback_plan import (
     AT_ONCE,
+    Look,
     Step,
     concerned,
     find_point,
     left_by,
+    look_at,
     plan,
     published_before,
-    step_of,
 )
 from lakehouse.settings import Settings
 from lakehouse.storage import RESTORED, Lake, Snapshot, fence, missing_files, restore
@@ -100,33 +101,30 @@ def _restore(
 ) -> Step | None:
     table = lake.table(layer, name)
     for _ in range(_ATTEMPTS):
-        step = step_of(lake, point, left, layer, name)
-        if step is None:
+        look = look_at(lake, point, left, layer, name)
+        if look is None:
             return None
-        newest = table.snapshot()
-        if newest.version != step.version:
-            continue
-        target = None if step.target is None else table.snapshot(step.target)
         if layer == "silver":
-            _go_back_in_quarantine(lake, held, point, name, target)
+            _go_back_in_quarantine(lake, held, point, name, look.target)
         _refuse_other(lake, held)
         try:
-            version = _commit(step, newest, target, held)
+            version = _commit(look, held)
         except CommitConflict:
             continue
-        if target is not None and (lost := missing_files(table.snapshot(version))):
+        if look.target is not None and (lost := missing_files(table.snapshot())):
             raise StorageError(
                 f"{table.label}: {len(lost)} files were removed while it was restored ({lost[0]} for one)",
                 hint="lakehouse rollback lists other points",
             )
-        return replace(step, restored=version)
+        return replace(look.step, restored=version)
     raise CommitConflict(
         f"{layer}.{name}: {_ATTEMPTS} attempts to restore it met other writers", hint=held.next_step
     )
 
 
-def _commit(step: Step, newest: Snapshot, target: Snapshot | None, held: Hold) -> int:
+def _commit(look: Look, held: Hold) -> int:
     """The restored version. Its commit has the transactions of those who write the table: what read it before is refused."""
+    step, newest, target = look.step, look.newest, look.target
     apps, document = app_ids(step.layer, step.table), _document(step.layer, target, held)
     if step.is_there:
         return fence(newest, apps=apps[:1], metadata=document)

@@ -99,8 +99,8 @@ def plan(lake: Lake, point: RestorePoint) -> list[Step]:
     """
     left = left_by(lake, point)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda path: step_of(lake, point, left, *path), concerned(lake, point))
-        return [step for step in found if step is not None]
+        found = pool.map(lambda path: look_at(lake, point, left, *path), concerned(lake, point))
+        return [look.step for look in found if look is not None]
 
 
 def left_by(lake: Lake, point: RestorePoint) -> RestorePoint:
@@ -118,9 +118,18 @@ def concerned(lake: Lake, point: RestorePoint) -> list[tuple[names.Layer, str]]:
     ]
 
 
-def step_of(
+@dataclass(frozen=True)
+class Look:
+    """One table as a rollback finds it: what is to be done, its newest version, and the one that it goes back to."""
+
+    step: Step
+    newest: Snapshot
+    target: Snapshot | None
+
+
+def look_at(
     lake: Lake, point: RestorePoint, left: RestorePoint, layer: names.Layer, name: str
-) -> Step | None:
+) -> Look | None:
     """None for a table that has nothing to do with the point nor with what came after it."""
     table, version = lake.table(layer, name), point.versions(layer).get(name)
     newest = table.snapshot_or_none()
@@ -136,7 +145,9 @@ def step_of(
     target = None if version is None else _target(newest, version, point)
     refuse_restoring(newest)
     step = Step(layer, name, newest.version, version, is_there=_is_there(lake, newest, version))
-    return step if step.is_there or layer != "silver" else _with_undone(step, newest, target)
+    if layer == "silver" and not step.is_there:
+        step = _with_undone(step, newest, target)
+    return Look(step, newest, target)
 
 
 def _is_of_later(lake: Lake, point: RestorePoint, left: RestorePoint, newest: Snapshot) -> bool:
