@@ -1,7 +1,7 @@
 """A table taken back to an earlier version, by a commit of its own: history only grows, and readers of any version go on.
 
-Not the library's restore: it knows files by their paths alone, and forgets which of their rows are gone (deltalake 1.6.6 compares
-paths), nor does it take application transactions back.
+Not the library's restore (deltalake 1.6.6): it puts the table's properties back too, so that deletion vectors are off where later commits
+write them; there is no version of before the first to go back to; and its commit is left to the system to write.
 """
 
 from __future__ import annotations

@@ -431,6 +431,9 @@ def test_other_readers_of_delta_see_the_restored_rows(two_deliveries: Lab) -> No
     assert lake.table("silver", "orders").snapshot().has_deletions
     go_back(two_deliveries, first)
     restored = deltalake.DeltaTable(lake.table("silver", "orders").uri)
+    assert restored.metadata().configuration["delta.enableDeletionVectors"] == "true", (
+        "later commits write them"
+    )
     assert restored.history(1)[0]["operation"] == "RESTORE"
     query = deltalake.QueryBuilder().register("orders", restored)
     rows = query.execute("select count(*) as n from orders").read_all()["n"][0].as_py()
