@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import polars as pl
@@ -76,8 +77,8 @@ class Subject:
     def backfills(self) -> list[dict[str, Any]]:
         """The documents of the backfills that the published version does not have, oldest first."""
         last = -1 if self.published_version is None else self.published_version
-        commits = self.snapshot.history(self.snapshot.version - last)
-        return [c.metadata for c in reversed(commits) if c.metadata.get("action") == "backfill"]
+        commits = takewhile(lambda commit: commit.version > last, standing_commits(self.snapshot))
+        return [c.metadata for c in commits if c.metadata.get("action") == "backfill"][::-1]
 
     def rows_by_batch(self, snapshot: Snapshot) -> dict[int, int]:
         """Rows on disk per unpublished batch, counted in the files that may hold any."""

@@ -38,7 +38,7 @@ COUNTS = (
     "bytes_in",
     "bytes_written",
 )
-#: One row per source x batch x stage. Stages: planned | bronze | silver | returned (planned, but vanished or
+#: One row per source x batch x stage; another of silver where a batch is taken again after a rollback. Stages: planned | bronze | silver | returned (planned, but vanished or
 #: changed before it was read: as if never planned), and without a batch id: held (changed content, waits for a
 #: person), ignored, unchanged (same content, new fingerprint), duplicate (same content as another file).
 SCHEMA: dict[str, pl.DataType] = {

@@ -40,7 +40,7 @@ def rollback(
 ) -> None:
     """Take the whole lake back to an earlier restore point: what readers see first, then every table with its positions.
 
-    Bronze and quarantine stay. Afterwards runs are held: correct what was wrong, then `lakehouse resume`, and the next run takes
+    Bronze stays. Afterwards runs are held: correct what was wrong, then `lakehouse resume`, and the next run takes
     again, once, what had come since. A rollback is no loss: the point that was left can be gone back to in the same way.
 
     Example: lakehouse rollback --to 2026-11-30T14:00 --note "wrong prices since 14:05"
@@ -60,14 +60,16 @@ def rollback(
     steps = work.plan(lake, point)
     if dry_run:
         if as_json:
-            print_json(_document(point, steps, None))
+            print_json(_document(point, steps, None, None))
             return
         _print_steps(point, steps)
         say("Nothing was done. To do it: the same without --dry-run")
         return
-    held, made = _roll_back(settings, lake, point, steps, actor or current_user(), note, wait, quiet=as_json)
+    held, made, steps = _roll_back(
+        settings, lake, point, steps, actor or current_user(), note, wait, quiet=as_json
+    )
     if as_json:
-        print_json(_document(point, steps, made))
+        print_json(_document(point, steps, made, held))
         return
     _print_steps(point, steps)
     say("Published: restore point ", (made.id, "bold"), f", which has the rows of {point.id}.")
@@ -85,8 +87,10 @@ def _roll_back(
     wait_s: float,
     *,
     quiet: bool,
-) -> tuple[Hold, RestorePoint]:
+) -> tuple[Hold, RestorePoint, list[Step]]:
+    """The hold, the point that is published then, and the plan with the versions that it came to."""
     import time
+    from dataclasses import replace
 
     from lakehouse.cli.output import say
     from lakehouse.ops import rollback as work
@@ -106,7 +110,8 @@ def _roll_back(
     if not quiet:
         say(f"The tables have followed ({time.monotonic() - started:.1f} s).")
         say()
-    return held, made
+    versions = {step.name: step.restored for step in restored}
+    return held, made, [replace(step, restored=versions.get(step.name)) for step in steps]
 
 
 def _await_runs(settings: Settings, lake: Lake, held: Hold, wait_s: float, *, quiet: bool) -> None:
@@ -238,13 +243,16 @@ def _origin(point: RestorePoint) -> str:
     return f"rows of {point.restored_from}, by {point.made_by}" + (f": {point.note}" if point.note else "")
 
 
-def _document(point: RestorePoint, steps: Sequence[Step], made: RestorePoint | None) -> dict[str, Any]:
+def _document(
+    point: RestorePoint, steps: Sequence[Step], made: RestorePoint | None, held: Hold | None
+) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
         "to": point.id,
         "published": None if made is None else made.id,
         "tables": [asdict(step) for step in steps],
+        "then": [command for step in steps for command in step.again] if held is None else list(held.then),
     }
 
 

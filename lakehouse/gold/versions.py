@@ -127,7 +127,8 @@ def _pin(snapshot: Snapshot) -> Pin:
         version,
         None if watermark is None else str(watermark),
         None if contract is None else str(contract),
-        # Both only ever grow, so does their sum. The one of replays is a number of ``ops.replays``.
+        # Both only grow, so does their sum, but for a rollback, with which gold goes back too. The one of replays is a number of
+        # ``ops.replays``.
         sum(snapshot.txn(app_id(what, snapshot.table.name)) for what in ("backfill", "replay")),
     )
 

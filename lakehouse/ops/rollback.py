@@ -1,9 +1,9 @@
 """The lake back to an earlier restore point: readers first, then tables, transactions and source positions together.
 
 1. *Readers*: the lake is held (``lakehouse.hold``), the point becomes current, the catalog shows it.
-2. *Tables*: silver and gold get a commit each that restores their rows, columns and application transactions. Bronze and quarantine
-   stay: what arrived and what was refused is not undone. So silver lacks batches that bronze has, which is where a run begins: it takes
-   them again, each once. What was refused of them stays refused, exactly as after a run whose data commit was lost.
+2. *Tables*: silver and gold get a commit each that restores their rows, columns and application transactions. Bronze stays: what arrived is
+   not undone. So silver lacks batches that bronze has, which is where a run begins: it takes them again, each once. What was refused of them
+   stays refused, exactly as after a run whose data commit was lost; of the batches that silver has, quarantine goes back with it.
 3. A new point names the restored versions, and is current.
 
 Every step finds out by itself what is left of it. Killed anywhere, the same rollback again ends it.
@@ -11,6 +11,7 @@ Every step finds out by itself what is left of it. Killed anywhere, the same rol
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,8 @@ from lakehouse.storage import RESTORED, Lake, Snapshot, fence, missing_files, re
 __all__ = ["Step", "find_point", "finish", "plan", "readers_first", "restore_tables", "resume"]
 
 _ATTEMPTS = 20
+#: Places of refused rows are compared in memory: of one table at a time.
+_QUARANTINE = threading.Lock()
 #: What the commit says of silver's rows, as the one that made them did: how complete they are, and under which contract.
 _OF_SILVER = ("watermark_utc", "contract_hash", "mode", "code_version")
 
@@ -67,11 +70,8 @@ def readers_first(
     then = [command for step in steps for command in step.again]
     with one_publisher(settings):
         before = hold.current(lake)
-        if before is not None and before.reached == "readers" and before.point_id == point.id:
-            then = [
-                *before.then,
-                *then,
-            ]  # a second attempt: what the first has undone is not in its plan any more
+        if before is not None:  # what was undone under the same hold is not in this plan any more
+            then = [*before.then, *then]
         held = Hold(
             point.id, published_before(lake), datetime.now(UTC).isoformat(), by, note,
             mark=uuid.uuid4().hex, then=tuple(dict.fromkeys(then)),
@@ -105,7 +105,8 @@ def _restore(
         if look is None:
             return None
         if layer == "silver":
-            _go_back_in_quarantine(lake, held, point, name, look.target)
+            with _QUARANTINE:
+                _go_back_in_quarantine(lake, held, point, name, look.target)
         _refuse_other(lake, held)
         try:
             version = _commit(look, held)
@@ -142,9 +143,17 @@ def _go_back_in_quarantine(
     done, merged = (
         0 if target is None else target.txn(names.app_id(what, name)) for what in ("silver", "replay")
     )
-    quarantine.go_back(lake, name, batch_id=done, version=point.versions("quarantine").get(name))
-    made = datetime.fromisoformat(point.created_at_utc)
-    quarantine.release_again(lake, name, merged=merged, since_utc=made, actor=held.by)
+    since = _written_utc(target, point)
+    quarantine.go_back(
+        lake, name, batch_id=done, version=point.versions("quarantine").get(name), since_utc=since, actor=held.by
+    )  # fmt: skip
+    quarantine.release_again(lake, name, merged=merged, since_utc=since, actor=held.by)
+
+
+def _written_utc(target: Snapshot | None, point: RestorePoint) -> datetime:
+    """When silver's rows were made what they are at the point: quarantine may have gone on before the point was made."""
+    commit = None if target is None else target.table.commit_info(commit_document(target, "silver")[1])
+    return datetime.fromisoformat(point.created_at_utc) if commit is None else commit.timestamp_utc
 
 
 def _refuse_other(lake: Lake, held: Hold) -> None:
@@ -214,6 +223,7 @@ def resume(lake: Lake, settings: Settings, *, by: str) -> Hold | None:
 
     Raises:
         RunsHeld: the tables have not followed what readers see: a run would go on from what was to be undone.
+        CommitConflict: another rollback has just begun.
     """
     with one_publisher(settings):
         held = hold.current(lake)
@@ -222,5 +232,6 @@ def resume(lake: Lake, settings: Settings, *, by: str) -> Hold | None:
         if not held.is_done:
             raise RunsHeld(f"not resumed: {held.why}", hint=held.next_step)
         record(lake, [Event("resume", "the lake", f"by {by}; it was {held.why}")])
+        _refuse_other(lake, held)  # the lock is one machine's
         hold.lift(lake)
         return held

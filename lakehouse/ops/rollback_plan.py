@@ -10,7 +10,15 @@ from lakehouse import checks, hold, names
 from lakehouse.errors import PointLost, StorageError, TableNotFound, WrongUsage
 from lakehouse.gold.publish import app_ids
 from lakehouse.gold.restore_points import RestorePoint, current_id, list_ids, load, made_at
-from lakehouse.storage import RESTORED, Lake, Snapshot, missing_files, refuse_restoring, standing_commits
+from lakehouse.storage import (
+    RESTORED,
+    Lake,
+    Snapshot,
+    Table,
+    missing_files,
+    refuse_restoring,
+    standing_commits,
+)
 
 #: Tables are looked at, and restored, so many at a time.
 AT_ONCE = 8
@@ -72,7 +80,7 @@ def find_point(lake: Lake, to: str) -> RestorePoint:
             f"no restore point was made at or before {at:%Y-%m-%d %H:%M:%S%z}; the oldest is {ids[-1]}",
             hint="lakehouse rollback lists them",
         )
-    meant = {*alike, *of_time} if at is None or len(alike) < 2 else {*of_time}
+    meant = {*alike, *of_time}
     if len(meant) == 1:
         return load(lake, meant.pop())
     if not meant:
@@ -142,7 +150,10 @@ def look_at(
         )
     if version is None and not _is_of_later(lake, point, left, newest):
         return None
-    target = None if version is None else _target(newest, version, point)
+    target = None if version is None else _target(table, version, point)
+    refused = point.versions("quarantine").get(name) if layer == "silver" else None
+    if refused is not None:  # what was refused then is looked up
+        _target(lake.table("quarantine", name), refused, point)
     refuse_restoring(newest)
     step = Step(layer, name, newest.version, version, is_there=_is_there(lake, newest, version))
     if layer == "silver" and not step.is_there:
@@ -175,8 +186,8 @@ def _is_there(lake: Lake, newest: Snapshot, version: int | None) -> bool:
     return False
 
 
-def _target(newest: Snapshot, version: int, point: RestorePoint) -> Snapshot:
-    table = newest.table
+def _target(table: Table, version: int, point: RestorePoint) -> Snapshot:
+    """A version that the point names, with all of its files."""
     other = "lakehouse rollback lists other points"
     commit = table.commit_info(version)
     if commit is not None and commit.timestamp_utc > datetime.fromisoformat(point.created_at_utc) + _SKEW:

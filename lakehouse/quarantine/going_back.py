@@ -17,54 +17,67 @@ from lakehouse import names
 from lakehouse.errors import CommitConflict
 from lakehouse.quarantine import actions
 from lakehouse.quarantine.book import Book
-from lakehouse.quarantine.rows import IDENTITY, is_of_backfill, without_backfill
+from lakehouse.quarantine.rows import IDENTITY, SCHEMA, is_of_backfill, without_backfill
 from lakehouse.storage import Lake, Snapshot
 
 _ATTEMPTS = 20
 _PLACE = list(IDENTITY)
+_OF_SILVER = pl.col("_stage") == "silver"
 
 
-def go_back(lake: Lake, table: str, *, batch_id: int, version: int | None) -> int:
+def go_back(
+    lake: Lake, table: str, *, batch_id: int, version: int | None, since_utc: datetime, actor: str
+) -> int:
     """Make quarantine agree with a silver table that goes back; the number of rows that came or went. Run again, it finds nothing to do.
 
     Args:
         batch_id: the last batch that silver has then.
-        version: of quarantine when silver was there; None when nothing had been refused yet.
+        version: of quarantine when silver was published so; None when nothing had been refused yet.
+        since_utc: when silver was written so. What a backfill refused later is not part of it, be it in that version.
 
     Raises:
         TableNotFound: nothing of the table was ever refused.
         CommitConflict: twenty attempts met other writers.
     """
-    quarantine = lake.table("quarantine", table)
+    stored = lake.table("quarantine", table)
     for _ in range(_ATTEMPTS):
-        newest = quarantine.snapshot()
-        there, was = _refused(newest), _refused(None if version is None else quarantine.snapshot(version))
-        kept = pl.col(names.BATCH_ID) <= batch_id
-        gone = there.filter(kept).join(was, on=_PLACE, how="anti", nulls_equal=True).select(_PLACE)
-        back = was.filter(kept).join(there, on=_PLACE, how="anti", nulls_equal=True).select(_PLACE)
-        again = there.filter(~kept, is_of_backfill()).select(_PLACE)
-        if gone.is_empty() and back.is_empty() and again.is_empty():
+        newest = stored.snapshot()
+        then = None if version is None else stored.snapshot(version)
+        there, was = _refused(newest, batch_id), _refused(then, batch_id, since_utc)
+        gone = there.join(was, on=_PLACE, how="anti", nulls_equal=True)
+        back = was.join(there, on=_PLACE, how="anti", nulls_equal=True)
+        later = pl.col(names.BATCH_ID) > batch_id
+        again = newest.scan().filter(_OF_SILVER, later, is_of_backfill()).select(_PLACE).unique()
+        marked = again.collect(engine="streaming")
+        if gone.is_empty() and back.is_empty() and marked.is_empty():
             return 0
         try:
-            _rewrite(newest, gone, again, None if version is None else quarantine.snapshot(version), back)
+            _forget_actions(lake, table, gone, actor)
+            _rewrite(newest, gone, marked, then, back)
             return gone.height + back.height
         except CommitConflict:
             continue
     raise CommitConflict(f"quarantine.{table}: {_ATTEMPTS} attempts met other writers", hint="run again")
 
 
-def _refused(snapshot: Snapshot | None) -> pl.DataFrame:
-    """Place and run of what silver's stage and backfills have refused."""
-    columns = [*_PLACE, "_run_id"]
+def _refused(snapshot: Snapshot | None, batch_id: int, until_utc: datetime | None = None) -> pl.DataFrame:
+    """Place of what silver's stage and backfills have refused of the batches up to this one, by backfills up to this instant."""
     if snapshot is None:
-        return pl.DataFrame(
-            schema={
-                name: pl.Int64 if name in (names.BATCH_ID, names.SOURCE_ROW) else pl.String
-                for name in columns
-            }
-        )
-    rows = snapshot.scan(columns).filter(pl.col("_stage") == "silver")
-    return rows.unique(_PLACE, keep="any").collect(engine="streaming")
+        return pl.DataFrame(schema={name: SCHEMA[name] for name in _PLACE})
+    near = snapshot.files_in_range(names.BATCH_ID, 0, batch_id)
+    rows = snapshot.scan(uris=near).filter(_OF_SILVER, pl.col(names.BATCH_ID) <= batch_id)
+    if until_utc is not None:
+        rows = rows.filter(is_of_backfill().not_() | (pl.col("_quarantined_at_utc") <= until_utc))
+    return rows.select(_PLACE).unique().collect(engine="streaming")
+
+
+def _forget_actions(lake: Lake, table: str, rows: pl.DataFrame, actor: str) -> None:
+    """Take back what was done about rows that leave quarantine: should they be refused once more, they are open."""
+    book = Book(lake, table)
+    acted = book.latest.filter(pl.col("action") != "reopen").select(_PLACE)
+    concerned = rows.join(acted, on=_PLACE, how="semi", nulls_equal=True)
+    if concerned.height:
+        actions.record(lake, book.actions, table, "reopen", concerned, actor=actor, note="rolled back")
 
 
 def _rewrite(
@@ -99,13 +112,13 @@ def _rewrite(
 
 
 def release_again(lake: Lake, table: str, *, merged: int, since_utc: datetime, actor: str) -> int:
-    """Plan the release of rows that had been released when silver was there, and that a backfill has reopened since; how many.
+    """Plan the release of rows that had been released when silver was there, and that somebody has reopened or resolved since; how many.
 
     Silver has them again. The next replay finds them there, and they count as released.
 
     Args:
         merged: the last release that silver has then.
-        since_utc: when silver was there.
+        since_utc: when silver was written so.
 
     Raises:
         TableNotFound: nothing of the table was ever refused.
@@ -113,14 +126,15 @@ def release_again(lake: Lake, table: str, *, merged: int, since_utc: datetime, a
     """
     for _ in range(_ATTEMPTS):
         book = Book(lake, table)
-        if book.actions is None:
+        since = pl.col("recorded_at_utc") > since_utc
+        changed = book.latest.filter(pl.col("action") != "release", since).select(_PLACE)
+        if changed.is_empty():
             return 0
-        reopened = book.latest.filter(
-            pl.col("action") == "reopen", pl.col("recorded_at_utc") > since_utc
-        ).select(_PLACE)
         then = actions.latest(book.actions, table, until_utc=since_utc)
         released = then.filter(pl.col("action") == "release", pl.col("action_id") <= merged)
-        rows = reopened.join(released, on=_PLACE, how="semi", nulls_equal=True)
+        rows = changed.join(released, on=_PLACE, how="semi", nulls_equal=True)
+        there = book.refused.scan().select(_PLACE).collect(engine="streaming") if rows.height else rows
+        rows = rows.join(there, on=_PLACE, how="semi", nulls_equal=True)
         if rows.is_empty():
             return 0
         try:

@@ -52,7 +52,8 @@ def resolve(
     for _ in range(_ATTEMPTS):
         book = Book(lake, table)
         states = ["resolved"] if undo else ["open"]
-        if not undo and hold.current(lake) is not None:
+        held = hold.current(lake)
+        if not undo and held is not None and held.is_done:
             states.append("releasing")  # releases that a rollback undid; nobody carries them out meanwhile
         rows = selection.apply(book.rows().filter(pl.col("_state").is_in(states))).collect()
         if not apply or rows.is_empty():

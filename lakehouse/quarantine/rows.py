@@ -1,7 +1,8 @@
 """Refused rows, whole, with the rules they broke: append-only Delta tables, one beside each silver table.
 
-One thing is taken out again: lines that a run refused, and died before its batch landed, of a file that is given back since
-(``planning.take_back``). They are refused again when the file lands.
+Two things are taken out again: lines that a run refused, and died before its batch landed, of a file that is given back since
+(``planning.take_back``), which are refused again when the file lands; and rows that a backfill refused, when silver goes back to before it
+(``going_back``).
 """
 
 from __future__ import annotations

@@ -262,6 +262,7 @@ class _Work:
         txns = {names.app_id(STAGE, self.pipeline.name): self.last}
         metadata = result.metadata(contract_hash=self.contract.hash, mode=self.pipeline.spec.silver.mode)
         if snapshot is None:
+            hold.refuse(self.lake)  # a rollback cannot restore, and so not fence, what is not there yet
             return self.table.create(
                 table_schema(self.pipeline),
                 add=written.add,

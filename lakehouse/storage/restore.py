@@ -103,12 +103,13 @@ def stands(snapshot: Snapshot, version: int) -> bool:
     """
     if version >= snapshot.txn(names.app_id(_APP, snapshot.table.name)):  # nothing was restored since
         return version <= snapshot.version
-    reached = snapshot.version + 1
+    reached, is_emptied = snapshot.version + 1, False
     for commit in standing_commits(snapshot):
         reached = commit.version
+        is_emptied = RESTORED in commit.metadata and commit.metadata[RESTORED] is None
         if reached <= version:
             break
-    return reached >= version
+    return reached == version or (reached > version and not is_emptied)
 
 
 def _file_entries(newest: Snapshot, target: Snapshot | None) -> list[dict[str, Any]]:

@@ -281,6 +281,7 @@ def test_a_table_of_after_the_point_is_made_again_from_bronze(tmp_path: Path) ->
     lake = lake_of(the_lab)
     assert [lake.table("gold", name).snapshot().num_rows() for name in ("click_log", "order_facts")] == [0, 0]
     assert "main.click_log" not in shown(the_lab)
+    assert not stands(lake.table("gold", "click_log").snapshot(), 0)
     rollback.resume(lake, the_lab.settings(), by="ada")
     lab.run(the_lab, 2)
     assert tables(the_lab) == now, "an appending model would count twice what it had"

@@ -73,12 +73,15 @@ def test_what_a_backfill_refused_is_refused_again_where_its_point_is_gone_back_t
     assert sales.differences() == []
 
 
-def test_a_release_that_a_backfill_took_back_holds_again(sales: Bench) -> None:
+@pytest.mark.parametrize("is_resolved", [False, True])
+def test_a_release_that_a_backfill_took_back_holds_again(sales: Bench, is_resolved: bool) -> None:
     filled(sales).use("Lenient").replay()
     point = published(sales)
     then = sales.content()
     sales.use("Sales")
     assert sales.backfill("2024-01-01", "2024-01-03").reopened > 0
+    if is_resolved:
+        resolve(sales.lake, "sales", Selection(), note="wrong", actor="ada", apply=True)
     published(sales)
     assert sales.content() != then
     go_back(sales, point)
@@ -87,6 +90,47 @@ def test_a_release_that_a_backfill_took_back_holds_again(sales: Bench) -> None:
     assert sales.content() == then
     assert sales.counts()[:2] == (0, 0)
     assert sales.differences() == []
+    sales.backfill("2024-01-01", "2024-01-03")
+    assert sales.content() == then, "nobody has marked what is in silver as dealt with"
+
+
+def test_a_row_that_left_quarantine_is_open_when_it_is_refused_once_more(sales: Bench) -> None:
+    point = published(filled(sales))
+    waiting = sales.counts()[0]
+    sales.use("Severe").backfill()
+    sales.use("Sales").replay()  # releases what the severe rules had refused
+    published(sales)
+    go_back(sales, point)
+    assert sales.counts() == (waiting, 0, 0, 0)
+    sales.replay()
+    assert sales.use("Severe").backfill().newly_refused == 1
+    assert sales.counts() == (waiting + 1, 0, 0, 0)
+    assert sales.differences() == []
+
+
+def test_a_backfill_that_was_never_published_is_undone_in_quarantine_too(sales: Bench) -> None:
+    """Points that others have made since name silver of before it, and quarantine of after it."""
+    published(filled(sales))
+    then, refused = sales.content(), sales.counts()
+    sales.use("Severe").backfill()
+    behind = publish(sales.lake, sales.settings, gold=GoldResult((), (), {}, "", "run"))
+    assert behind.tables["silver/sales"] < sales.version
+    go_back(sales, behind)
+    assert (sales.content(), sales.counts()) == (then, refused)
+    assert sales.use("Sales").differences() == []
+
+
+def test_what_may_be_asked_for_again_is_not_forgotten_by_a_second_attempt(sales: Bench) -> None:
+    point = published(filled(sales))
+    sales.use("Severe").backfill()
+    published(sales)
+    steps = rollback.plan(sales.lake, point)
+    held = rollback.readers_first(sales.lake, sales.settings, point, by="ada", steps=steps)
+    list(rollback.restore_tables(sales.lake, held, point))  # and the process is killed
+    steps = rollback.plan(sales.lake, point)
+    assert all(step.is_there for step in steps)
+    held = rollback.readers_first(sales.lake, sales.settings, point, by="ada", steps=steps)
+    assert held.then == ("lakehouse backfill sales --from 2024-01-02 --to 2024-01-02 --apply",)
 
 
 def test_an_undone_release_can_be_called_off_while_the_lake_is_held(sales: Bench) -> None:
