@@ -27,6 +27,8 @@ from lakehouse.storage import Lake, Objects, stands
 from tests.faults import inventory, lab
 from tests.faults.lab import Lab
 
+pytestmark = pytest.mark.slow
+
 #: Differ between two lakes that saw the same: the clock, who ran, and where the landing folder is.
 _VOLATILE = inventory._VOLATILE | {"_source_file"}
 #: The package has functions of these names.
@@ -229,7 +231,6 @@ def _cuts(monkeypatch: pytest.MonkeyPatch, at: int) -> Callable[[], None]:
     return undo
 
 
-@pytest.mark.slow
 def test_killed_anywhere_the_same_rollback_again_ends_it(
     made_once: tuple[Lab, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,9 @@ from tests.quarantine.bench import Bench as Orders
 from tests.silver.sales import ROWS_A, ROWS_B, Bench, filled
 
 
+pytestmark = pytest.mark.slow
+
+
 def published(bench: Bench | Orders) -> RestorePoint:
     """Checked and published, without any gold."""
     ledger.sync(bench.lake, [bench.pipeline])
