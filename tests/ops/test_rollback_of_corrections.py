@@ -17,7 +17,6 @@ from lakehouse.quarantine import Selection, resolve
 from tests.quarantine.bench import Bench as Orders
 from tests.silver.sales import ROWS_A, ROWS_B, Bench, filled
 
-
 pytestmark = pytest.mark.slow
 
 
