@@ -52,7 +52,7 @@ def replay(
 
     Example: lakehouse quarantine replay flights --dry-run
     """
-    from lakehouse import hold, silver
+    from lakehouse import silver
     from lakehouse.cli.output import print_json
     from lakehouse.settings import load_settings
     from lakehouse.storage import Lake
@@ -60,8 +60,6 @@ def replay(
     settings = load_settings()
     chosen = selection(rule, batch, file, stage, limit, until)
     lake = Lake.from_settings(settings)
-    if not dry_run:
-        hold.refuse(lake)
     done = silver.replay(
         lake, settings, find_pipeline(settings, table), chosen,
         dry_run=dry_run, actor=actor or current_user(), note=note,

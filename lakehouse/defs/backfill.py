@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse import hold, names
+from lakehouse import names
 from lakehouse.defs.runtime import KEY, Runtime, runtime_of
 from lakehouse.defs.workers import BACKFILL_STEPS, note_worker
 from lakehouse.pipelines import Pipeline
@@ -80,7 +80,6 @@ def _run(
 ) -> Iterator[dg.MaterializeResult[None]]:
     note_worker(context.instance, context.run)
     try:
-        hold.refuse(runtime.lake)
         done = backfill(
             runtime.lake, runtime.settings, pipeline, _period(context, partition),
             apply=True, actor=context.run.tags.get("user", "dagster"), run_id=context.run.run_id,

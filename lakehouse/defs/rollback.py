@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster import DagsterRunStatus, RunsFilter
+from dagster import RunsFilter
 
 from lakehouse import names
 from lakehouse.defs import workers
@@ -16,23 +16,17 @@ from lakehouse.ops.rollback import Step
 from lakehouse.settings import Settings
 from lakehouse.storage import Lake
 
-_GOING = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-
 
 def runs_going(settings: Settings, lake: Lake) -> list[str]:
     """Ids of the runs that may still write tables. Those whose process is gone are ended first; maintenance changes no row."""
-    if not settings.dagster_home.exists():
-        return []
     with open_instance(settings) as instance:
         workers.note_reaped(workers.reap(instance), lake, settings)
-        runs = instance.get_runs(RunsFilter(statuses=_GOING))
+        runs = instance.get_runs(RunsFilter(statuses=workers.ALIVE))
     return [run.run_id for run in runs if run.tags.get(LANE) != "maintenance"]
 
 
 def tell_history(settings: Settings, steps: Sequence[Step], made: RestorePoint) -> None:
     """Show among each restored table's events in the UI that it went back, to which version, by whom and why."""
-    if not settings.dagster_home.exists():
-        return
     with open_instance(settings) as instance:
         for step in steps:
             if step.is_there or step.restored is None:

@@ -28,7 +28,8 @@ TAG = "lakehouse/worker"
 MAINTENANCE_STEP = "maintain_tables"
 #: Steps of backfills. Whoever asked for one waits for it, and asks again; new arrivals of the table do not wait.
 BACKFILL_STEPS = "backfill_"
-_ALIVE = [
+#: A run that may be at work.
+ALIVE = [
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
@@ -73,7 +74,7 @@ class Reaped:
 def reap(instance: dg.DagsterInstance) -> list[Reaped]:
     """End the runs whose process on this host is gone, and give their pools back."""
     ended = []
-    for run in instance.get_runs(RunsFilter(statuses=_ALIVE)):
+    for run in instance.get_runs(RunsFilter(statuses=ALIVE)):
         if not _is_dead(run.tags.get(TAG)):
             continue
         stats = instance.get_run_step_stats(run.run_id)

@@ -126,6 +126,8 @@ def backfill(
         RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
     """
     days_column(pipeline)
+    if apply:
+        hold.refuse(lake)
     healed = 0
     for attempt in range(_ATTEMPTS):
         try:

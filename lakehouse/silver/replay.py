@@ -108,6 +108,8 @@ def replay(
         CommitConflict: twenty attempts met other writers.
         RunsHeld: the lake was rolled back, and nobody has said yet that it may move on.
     """
+    if not dry_run:
+        hold.refuse(lake)  # before a plan that was undone is carried out, too
     selection = selection or Selection()
     result = Replayed(pipeline.name, dry_run)
     for attempt in range(_ATTEMPTS):
